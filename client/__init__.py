@@ -1,0 +1,1 @@
+"""The gRPC client of served rankers. Importing it never imports torch."""

@@ -1,0 +1,222 @@
+"""Artifacts: immutable folders that hold a model in one format and say all about it.
+
+::
+
+    DIR/
+      manifest.json     what the artifact is, with the SHA-256 of every other file
+      model.onnx        the model (its name is the format's own), and its external data if any
+
+Nothing is loaded before its checksum was compared, and nothing in an artifact is a pickle that
+would be run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from rankers.errors import UserError
+from rankers.features import Signature
+from rankers.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+Layout = Literal["flat", "user_once"]
+
+
+class ArtifactError(UserError):
+    """An artifact is missing, damaged or not of the kind asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of an artifact's lineage: a stage, and how it was run.
+
+    Attributes:
+        stage: The stage's name.
+        options: Its options.
+        source: The key of the artifact it read; empty for the first.
+        versions: Of the libraries it used.
+        seconds: How long it ran.
+    """
+
+    stage: str
+    options: dict[str, Any]
+    source: str
+    versions: dict[str, str]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the step as JSON-ready data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate decided, with the numbers it decided on.
+
+    Attributes:
+        gate: The gate's name, such as ``parity``.
+        passed: Whether the artifact goes further.
+        reason: One line a person can act on.
+        numbers: What was measured, and the limits it was held against.
+    """
+
+    gate: str
+    passed: bool
+    reason: str
+    numbers: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as JSON-ready data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an artifact says of itself.
+
+    Attributes:
+        name: The ranker's name.
+        format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
+        model: The file a runtime opens.
+        signature: The features and the score.
+        layout: ``flat``: every input has one row for each (user, candidate) pair.
+        precision: Such as ``fp32``.
+        files: SHA-256 of every file but the manifest, by its path in the folder.
+        requires: What it needs to run, by name: minimal runtime versions, instruction sets.
+        lineage: The stages it came through, first to last.
+        verdicts: What the gates decided; empty if none looked yet.
+    """
+
+    name: str
+    format: str
+    model: str
+    signature: Signature
+    layout: Layout = "flat"
+    precision: str = "fp32"
+    files: dict[str, str] = field(default_factory=dict)
+    requires: dict[str, str] = field(default_factory=dict)
+    lineage: tuple[Step, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON-ready data, with a checksum of itself."""
+        data = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "format": self.format,
+            "model": self.model,
+            "signature": self.signature.to_json(),
+            "layout": self.layout,
+            "precision": self.precision,
+            "files": dict(sorted(self.files.items())),
+            "requires": self.requires,
+            "lineage": [each.to_json() for each in self.lineage],
+            "verdicts": [each.to_json() for each in self.verdicts],
+        }
+        return data | {"sha256": fingerprint(data)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Manifest:
+        """Read what `to_json` wrote, without checking its checksum."""
+        return cls(
+            name=data["name"],
+            format=data["format"],
+            model=data["model"],
+            signature=Signature.from_json(data["signature"]),
+            layout=data["layout"],
+            precision=data["precision"],
+            files=dict(data["files"]),
+            requires=dict(data["requires"]),
+            lineage=tuple(Step(**each) for each in data["lineage"]),
+            verdicts=tuple(Verdict(**each) for each in data["verdicts"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A folder and its manifest. Open one with `open_artifact`, make one with `seal`."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model_path(self) -> Path:
+        """The file a runtime opens."""
+        return self.folder / self.manifest.model
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files, the manifest left out."""
+        return sum((self.folder / name).stat().st_size for name in self.manifest.files)
+
+    @property
+    def passed(self) -> bool:
+        """Whether gates looked at it and all let it pass."""
+        verdicts = self.manifest.verdicts
+        return bool(verdicts) and all(each.passed for each in verdicts)
+
+
+def seal(folder: Path, manifest: Manifest) -> Artifact:
+    """Make a folder of model files an artifact: checksum every file and write the manifest."""
+    names = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    )
+    sealed = replace(manifest, files={name: file_sha256(folder / name) for name in names})
+    write_atomically(folder / MANIFEST, json.dumps(sealed.to_json(), indent=2) + "\n")
+    return Artifact(folder, sealed)
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Open an artifact, comparing every checksum first.
+
+    Raises:
+        ArtifactError: There is none, a file is missing or changed (the message names it), or it was
+            written by a newer rankserve.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: no artifact here ({MANIFEST} is missing)")
+    try:
+        data = json.loads(path.read_bytes())
+        stated = data.pop("sha256")
+        damaged = stated != fingerprint(data)
+        schema = data["schema"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        damaged, schema = True, SCHEMA
+    if damaged:
+        raise ArtifactError(f"{path}: the manifest was changed or damaged: make the artifact again")
+    if schema != SCHEMA:
+        raise ArtifactError(f"{path}: schema {schema}; this rankserve reads {SCHEMA}: upgrade it")
+    manifest = Manifest.from_json(data)
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: missing from the artifact: make it again")
+        if file_sha256(file) != expected:
+            raise ArtifactError(
+                f"{file}: its SHA-256 is not the manifest's: the file was changed or damaged; "
+                "make the artifact again"
+            )
+    return Artifact(folder, manifest)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(data: Any) -> str:
+    """Return the SHA-256 of JSON-ready data in one canonical form."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Runtimes: each opens artifacts of one format and predicts. One file a runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from rankers.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from optimize.artifact import Artifact
+    from rankers.requests import Array, Columns
+
+# Which runtime opens which format: data, so that the CLI can list them without importing torch.
+RUNTIMES = {"torch": "optimize.runtimes.pytorch", "onnx": "optimize.runtimes.onnx_runtime"}
+
+
+class Predictor(Protocol):
+    """An opened artifact."""
+
+    def __call__(self, inputs: Columns) -> Array:
+        """Score rows.
+
+        Args:
+            inputs: Every feature of the artifact's signature, ``[rows, …]``, contiguous.
+
+        Returns:
+            float32 ``[rows]``.
+        """
+        ...
+
+
+def open_predictor(
+    artifact: Artifact, *, device: str = "cpu", threads: int | None = None
+) -> Predictor:
+    """Open an artifact in the runtime of its format.
+
+    Args:
+        artifact: What `optimize.artifact.open_artifact` returned.
+        device: ``cpu``, or ``cuda`` where the runtime can.
+        threads: For one call; by default one for each physical core.
+
+    Raises:
+        UserError: No runtime opens the format, or the device is not to be had.
+    """
+    import importlib
+
+    name = RUNTIMES.get(artifact.manifest.format)
+    if name is None:
+        raise UserError(
+            f"{artifact.folder}: no runtime opens the format {artifact.manifest.format!r}; "
+            f"{nearest(artifact.manifest.format, RUNTIMES)}"
+        )
+    opened: Predictor = importlib.import_module(name).open_artifact(
+        artifact, device=device, threads=threads or physical_cores()
+    )
+    return opened
+
+
+def physical_cores() -> int:
+    """Return how many physical cores this process may run on; at least 1."""
+    import os
+
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))

@@ -1,0 +1,48 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime
+
+from optimize.artifact import Artifact, ArtifactError
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from optimize.runtimes import Predictor
+    from rankers.requests import Array, Columns
+
+
+def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
+    """Open an ONNX artifact in a session of its own.
+
+    Raises:
+        UserError: The device is not ``cpu``.
+        ArtifactError: ONNX Runtime cannot load the model.
+    """
+    if device != "cpu":
+        raise UserError(f"the onnxruntime runtime runs on cpu; {device!r} was asked for")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool burns the core that the server's or client's threads need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            artifact.model_path, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        # onnxruntime has no exception of its own above RuntimeError's many kin.
+        raise ArtifactError(
+            f"{artifact.model_path}: ONNX Runtime cannot load it: {error}"
+        ) from error
+    names = [each.name for each in session.get_inputs()]
+
+    def predict(inputs: Columns) -> Array:
+        (scores,) = session.run(None, {name: inputs[name] for name in names})
+        result: Array = scores.reshape(-1)
+        return result
+
+    return predict

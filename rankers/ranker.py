@@ -1,0 +1,130 @@
+"""A ranker: a trained module, what it reads, and the requests that judge it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankers.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from rankers.features import Signature
+    from rankers.requests import Array, Columns, RequestBatch
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """What a user hands in.
+
+    Attributes:
+        name: A short name; folders and models are named after it.
+        module: The trained module, used as it is. ``forward`` takes the signature's features by
+            name, one row for each (user, candidate) pair, and returns one score a row: ``[rows]``
+            or ``[rows, 1]``.
+        signature: The features, and what the score means.
+        evaluation: Labelled requests that were held out of training.
+    """
+
+    name: str
+    module: nn.Module
+    signature: Signature
+    evaluation: RequestBatch
+
+    def __post_init__(self) -> None:
+        self.evaluation.check(self.signature)
+        if self.evaluation.labels is None:
+            raise UserError(f"ranker {self.name!r}: its evaluation requests have no labels")
+
+    def score(self, columns: Columns) -> Array:
+        """Score flat rows with the module as it is, in evaluation mode and without gradients.
+
+        Args:
+            columns: Every feature, ``[rows, …]``.
+
+        Returns:
+            float32 ``[rows]``.
+        """
+        import torch
+
+        training = self.module.training
+        self.module.eval()
+        with torch.inference_mode():
+            inputs = {
+                name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()
+            }
+            scores = self.module(**inputs)
+        self.module.train(training)
+        result: Array = scores.reshape(-1).float().numpy()
+        return result
+
+
+def load_ranker(spec: str) -> Ranker:
+    """Load a ranker by what a person would call it.
+
+    Args:
+        spec: ``file.py:function`` or ``package.module:function`` (called without arguments, returns
+            a `Ranker`), a checkpoint folder that ``python -m rankers train`` wrote, or a name in the
+            zoo, whose ranker is trained on its synthetic log the first time.
+
+    Raises:
+        UserError: There is no such ranker, or the function does not return one.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        from rankers.training import load_checkpoint
+
+        return load_checkpoint(path)
+    if ":" in spec:
+        source, _, attribute = spec.rpartition(":")
+        return _call(spec, _load_source(source), attribute)
+    from rankers.zoo import ZOO, load_trained
+
+    if spec in ZOO:
+        return load_trained(spec)
+    raise UserError(
+        f"no ranker {spec!r}: it is not file.py:function, package.module:function, a checkpoint "
+        f"folder or a name in the zoo; {nearest(spec, ZOO)}"
+    )
+
+
+def _load_source(source: str) -> Any:
+    """Import a Python file by its path, or a module by its dotted name."""
+    if not source.endswith(".py"):
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            return importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            raise UserError(f"no module {source!r} can be imported: {error}") from error
+    path = Path(source).resolve()
+    if not path.is_file():
+        raise UserError(f"no file {source!r} to load a ranker from")
+    sys.path.insert(0, str(path.parent))  # the file may import its neighbours
+    location = importlib.util.spec_from_file_location(path.stem, path)
+    if location is None or location.loader is None:
+        raise UserError(f"{source}: cannot be imported as Python")
+    module = importlib.util.module_from_spec(location)
+    sys.modules[path.stem] = module
+    location.loader.exec_module(module)
+    return module
+
+
+def _call(spec: str, module: Any, attribute: str) -> Ranker:
+    """Call the function that makes the ranker."""
+    function: Callable[[], Any] | None = getattr(module, attribute, None)
+    if not callable(function):
+        functions = [name for name, value in vars(module).items() if callable(value)]
+        raise UserError(f"{spec}: no function {attribute!r}; {nearest(attribute, functions)}")
+    ranker = function()
+    if not isinstance(ranker, Ranker):
+        raise UserError(f"{spec}: returned {type(ranker).__name__}; expected a rankers Ranker")
+    return ranker
