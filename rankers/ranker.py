@@ -73,7 +73,7 @@ def load_ranker(spec: str) -> Ranker:
 
     Args:
         spec: ``file.py:function`` or ``package.module:function`` (called without arguments, returns
-            a `Ranker`), a checkpoint folder written by ``python -m rankers train``, or a name in the
+            a `Ranker`), a checkpoint folder that ``python -m rankers train`` made, or a name in the
             zoo, whose ranker is trained on its synthetic log the first time.
 
     Raises:
