@@ -50,7 +50,12 @@ class Deployed:
 
 
 def deploy(
-    artifact: Artifact, repository: Path, name: str, *, options: ServingOptions | None = None
+    artifact: Artifact,
+    repository: Path,
+    name: str,
+    *,
+    options: ServingOptions | None = None,
+    ungated: bool = False,
 ) -> Deployed:
     """Put an artifact into a model repository as the newest version of ``name``.
 
@@ -62,6 +67,7 @@ def deploy(
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
+        ungated: Deploy it although a gate stopped it.
 
     Raises:
         UserError: The name or the artifact is not fit, or the features differ from those of the
@@ -69,7 +75,7 @@ def deploy(
     """
     options = options or ServingOptions()
     _check_name(name)
-    _check_artifact(artifact)
+    _check_artifact(artifact, ungated=ungated)
     repository = repository.resolve()
     repository.mkdir(parents=True, exist_ok=True)
     with _exclusive(repository) as aside:
@@ -177,7 +183,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_artifact(artifact: Artifact) -> None:
+def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
     manifest = artifact.manifest
     if manifest.format != "onnx" or manifest.layout != "flat":
         raise UserError(
@@ -185,7 +191,7 @@ def _check_artifact(artifact: Artifact) -> None:
             "deployed; deploy an onnx one, which the stage export_onnx makes"
         )
     for verdict in manifest.verdicts:
-        if not verdict.passed:
+        if not verdict.passed and not ungated:
             raise UserError(
                 f"{artifact.folder}: the gate {verdict.gate!r} stopped this artifact: "
                 f"{verdict.reason}"
