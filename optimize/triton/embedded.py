@@ -258,7 +258,7 @@ def _plain_reason(details: str) -> str:
     """Keep of Triton's report what a person needs: no nesting, no Python traceback."""
     text = details.split("\n\nAt:", maxsplit=1)[0]
     for prefix in (
-        r"^failed to load '[^']*', ",
+        r"^load failed for model '[^']*': ",
         r"^version \d+ is at UNAVAILABLE state: ",
         r"^(Internal|Invalid argument|Not found|Unavailable): ",
         r"^\w*(Error|Exception): ",
