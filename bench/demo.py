@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.measure import Comparison
     from bench.measurement import Measurement
     from bench.tables import Table
+    from bench.targets import Target
     from optimize.artifact import Artifact
     from optimize.pipeline import Run
     from optimize.triton.embedded import RunningServer
@@ -115,9 +116,7 @@ def demo_table(summary: dict[str, Any]) -> Table:
     for each in summary["variants"]:
         size = "" if each["model_bytes"] is None else f"{each['model_bytes'] / 1e6:.1f} MB"
         delta = each["auc_delta"]
-        change = (
-            "" if delta is None else f"{delta[0]:+.1g} [{delta[1]:+.1g}, {delta[2]:+.1g}]"
-        )
+        change = "" if delta is None else f"{delta[0]:+.1g} [{delta[1]:+.1g}, {delta[2]:+.1g}]"
         rows.append(
             (
                 each["name"],
@@ -291,7 +290,7 @@ def _measure(
     workload = draw_workload(ranker.evaluation)
     served = served_target(server.grpc_url, MODEL, name="served by Triton, gRPC")
     with ExitStack() as opened:
-        targets = [
+        targets: list[Target] = [
             ranker_target(ranker, name="torch eager"),
             open_artifact_target(chosen.folder, name="ONNX Runtime"),
             served,
@@ -329,9 +328,9 @@ def _variants(
     auc = quality["auc"]
     interval = (auc["delta"], auc["low"], auc["high"])
     reference = ranker.score(ranker.evaluation.flat())
-    sent = quality_difference(
-        reference, served.scores, ranker.evaluation, ranker.signature.score
-    )["auc"]
+    sent = quality_difference(reference, served.scores, ranker.evaluation, ranker.signature.score)[
+        "auc"
+    ]
     sent_interval = (sent.delta, sent.low, sent.high)
     rate = f"{under_load.load['rate_per_s']:g}"
     return [
