@@ -37,7 +37,7 @@ class ServingOptions:
     Attributes:
         instances: Processes that each run one batch at a time; by default one a physical core, and
             2 at least: with one, Triton's bounded queue forgets to wake up
-            (docs/decisions/003-two-instances-at-least.md).
+            (docs/decisions/004-two-instances-at-least.md).
         threads: That ONNX Runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.

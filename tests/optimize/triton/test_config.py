@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tiny_ranker import SIGNATURE
@@ -85,3 +86,12 @@ def test_every_warm_up_size_is_run_for_every_input(config):
 def test_options_that_make_no_sense_are_refused_by_name(options, said):
     with pytest.raises(UserError, match=said):
         ServingOptions(**options)
+
+
+def test_the_example_in_the_model_repository_is_what_deploy_writes(tiny_artifact):
+    path = Path(__file__).parents[3] / "model_repository" / "example" / "config.pbtxt"
+    key = tiny_artifact.manifest.to_json()["sha256"]
+    expected = serving_config(tiny_artifact, "example", ServingOptions(instances=2), {1: key})
+    example = read_config(path.read_text(), path)
+    example.parameters["artifact.1"].string_value = key  # the weights' own
+    assert example == expected
