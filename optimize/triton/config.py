@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONFIG = "config.pbtxt"
 # The parameter that tells which artifact a version holds ends in the version's number.
 ARTIFACT_PARAMETER = "artifact."
+LEAST_INSTANCES = 2
 
 _TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
@@ -34,7 +35,9 @@ class ServingOptions:
     """How a model is served.
 
     Attributes:
-        instances: Processes that each run one batch at a time; by default one a physical core.
+        instances: Processes that each run one batch at a time; by default one a physical core, and
+            2 at least: with one, Triton's bounded queue forgets to wake up
+            (docs/decisions/004-two-instances-at-least.md).
         threads: That ONNX Runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
@@ -57,7 +60,7 @@ class ServingOptions:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("instances", 1),
+            ("instances", LEAST_INSTANCES),
             ("threads", 1),
             ("max_batch_size", 1),
             ("max_queue_delay_us", 0),
@@ -114,7 +117,9 @@ def serving_config(
         output=[pb.ModelOutput(name=SCORE, data_type="TYPE_FP32", dims=[-1])],
         instance_group=[
             pb.ModelInstanceGroup(
-                kind="KIND_CPU", count=options.instances or physical_cores(), name=f"{name}_cpu"
+                kind="KIND_CPU",
+                count=options.instances or max(LEAST_INSTANCES, physical_cores()),
+                name=f"{name}_cpu",
             )
         ],
         dynamic_batching=pb.ModelDynamicBatching(

@@ -88,23 +88,23 @@ def deploy(
             version = numbers[-1]
         else:
             version = (numbers[-1] if numbers else 0) + 1
-        kept = sorted({*numbers, version})[-options.keep_versions :]
-        config = config_text(
-            serving_config(
-                artifact, name, options, _artifacts(model, kept) | {version: _key(artifact)}
-            )
-        )
-        if version not in numbers:
-            if model.is_dir():
-                # The config comes first: it names what every version holds, this one too, and its
-                # features are those of the old version, which it serves until the rename below.
-                _replace(model / CONFIG, config)
-                with new_folder(model / str(version), beside=aside) as folder:
-                    _write_version(artifact, folder)
-            else:
-                _place_first(artifact, model, config, aside)
-        _replace(model / CONFIG, config)
+        present = [*numbers, version] if version not in numbers else numbers
+        kept = present[-options.keep_versions :]
+
+        def config(of: list[int]) -> str:
+            held = _artifacts(model, of) | {version: _key(artifact)}
+            return config_text(serving_config(artifact, name, options, held))
+
+        if not model.is_dir():
+            _place_first(artifact, model, config(kept), aside)
+        elif version not in numbers:
+            # The config comes first. It names what every version holds, the new one too, and the
+            # old version, which it serves until the rename, has the same features.
+            _replace(model / CONFIG, config(present))
+            with new_folder(model / str(version), beside=aside) as folder:
+                _write_version(artifact, folder)
         _prune(model, kept, aside)
+        _replace(model / CONFIG, config(kept))
     return Deployed(name, version, model / str(version))
 
 
