@@ -165,8 +165,7 @@ def merge(parts: Sequence[Latencies]) -> Latencies:
     histogram = _empty_histogram()
     samples: list[Array] = []
     for part in parts:
-        if part.count:  # adding an empty one would corrupt the library's minimum
-            histogram.add(part.histogram)
+        histogram.add(part.histogram)
         if part.samples_ns is not None:
             samples.append(part.samples_ns)
     exact = len(samples) == len(parts) and sum(map(len, samples)) <= EXACT_LIMIT

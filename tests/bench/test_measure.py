@@ -77,6 +77,7 @@ class TestInterleaved:
         median = found.ratios[0]
         assert median.low <= median.high
         assert median.low > 1
+        assert median.value > 1
 
     def test_turns_are_drawn_and_every_target_has_one_in_each_round(self, workload):
         turns = []

@@ -28,7 +28,7 @@ def test_every_request_gets_the_number_of_candidates_asked_for(log):
     assert drawn.name == "6 candidates"
 
 
-def test_own_candidates_come_first_and_are_not_repeated(log):
+def test_own_candidates_are_all_kept_as_far_as_they_are_wanted(log):
     drawn = draw_workload(log, candidates=4, distinct=40).requests
     for request in drawn:
         user = np.flatnonzero(log.user["age"] == request.user["age"])[0]
