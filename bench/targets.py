@@ -203,7 +203,7 @@ def open_artifact_target(
     Raises:
         UserError: The artifact is damaged, or its runtime cannot open it.
     """
-    from optimize.artifact import fingerprint, open_artifact
+    from optimize.artifact import open_artifact
     from optimize.runtimes import open_predictor, physical_cores
 
     artifact = open_artifact(folder)
@@ -217,8 +217,8 @@ def open_artifact_target(
         "format": manifest.format,
         "precision": manifest.precision,
         "stages": [step.stage for step in manifest.lineage],
-        "bytes": artifact.bytes,
-        "sha256": fingerprint(dict(manifest.files)),
+        "bytes": artifact.model_bytes,
+        "key": artifact.key,
     }
     return InProcessTarget(
         name=name or f"{manifest.name} {manifest.format} {manifest.precision}",

@@ -1,0 +1,270 @@
+"""The model repository: a version of a model appears whole, or not at all.
+
+::
+
+    REPOSITORY/NAME/config.pbtxt
+    REPOSITORY/NAME/VERSION/       model.py, manifest.json and the artifact's files
+    .REPOSITORY.deploying/         beside it: the lock, and what is being written
+
+Triton takes every folder of a repository for a model, hidden ones too, so nothing is ever staged
+inside it: a version is written beside the repository and renamed to its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.artifact import MANIFEST, Artifact, ArtifactError, open_artifact
+from optimize.triton.config import (
+    CONFIG,
+    ServingOptions,
+    config_text,
+    read_config,
+    serving_config,
+)
+from rankers.errors import UserError
+from rankers.files import new_folder, remove_leftovers, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BACKEND_MODEL = Path(__file__).parent / "python_backend" / "model.py"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A version of a model in a repository."""
+
+    name: str
+    version: int
+    folder: Path
+
+
+def deploy(
+    artifact: Artifact,
+    repository: Path,
+    name: str,
+    *,
+    options: ServingOptions | None = None,
+    ungated: bool = False,
+) -> Deployed:
+    """Put an artifact into a model repository as the newest version of ``name``.
+
+    The same artifact deployed again keeps its version; only the config may change. A kill at any
+    moment leaves the old version, or the new one. Deploys into one repository wait for each other.
+
+    Args:
+        artifact: An ONNX artifact that no gate stopped.
+        repository: Triton's model repository; made if there is none.
+        name: The model's name.
+        options: How it is to be served.
+        ungated: Deploy it although a gate stopped it.
+
+    Raises:
+        UserError: The name or the artifact is not fit, or the features differ from those of the
+            deployed version, which clients hold.
+    """
+    options = options or ServingOptions()
+    _check_name(name)
+    _check_artifact(artifact, ungated=ungated)
+    repository = repository.resolve()
+    repository.mkdir(parents=True, exist_ok=True)
+    with _exclusive(repository) as aside:
+        model = repository / name
+        _check_compatible(model, artifact)
+        if model.is_dir():
+            remove_leftovers(model)
+        numbers = versions(model)
+        if numbers and _holds(model / str(numbers[-1]), artifact):
+            version = numbers[-1]
+        else:
+            version = (numbers[-1] if numbers else 0) + 1
+        kept = sorted({*numbers, version})[-options.keep_versions :]
+        config = config_text(
+            serving_config(
+                artifact, name, options, _artifacts(model, kept) | {version: _key(artifact)}
+            )
+        )
+        if version not in numbers:
+            if model.is_dir():
+                # The config comes first: it names what every version holds, this one too, and its
+                # features are those of the old version, which it serves until the rename below.
+                _replace(model / CONFIG, config)
+                with new_folder(model / str(version), beside=aside) as folder:
+                    _write_version(artifact, folder)
+            else:
+                _place_first(artifact, model, config, aside)
+        _replace(model / CONFIG, config)
+        _prune(model, kept, aside)
+    return Deployed(name, version, model / str(version))
+
+
+def versions(model: Path) -> list[int]:
+    """Return the version numbers in a model's folder, oldest first."""
+    if not model.is_dir():
+        return []
+    return sorted(
+        int(each.name)
+        for each in model.iterdir()
+        if each.name.isascii() and each.name.isdecimal() and int(each.name) > 0 and each.is_dir()
+    )
+
+
+def deployed_models(repository: Path) -> list[str]:
+    """Return the names in a repository that a server can load: a config and a version.
+
+    Raises:
+        UserError: There is no such repository.
+    """
+    if not repository.is_dir():
+        raise UserError(f"{repository}: no model repository here; `deploy` makes one")
+    return sorted(
+        each.name for each in repository.iterdir() if (each / CONFIG).is_file() and versions(each)
+    )
+
+
+def _place_first(artifact: Artifact, model: Path, config: str, aside: Path) -> None:
+    with new_folder(model, beside=aside) as folder:
+        version = folder / "1"
+        version.mkdir()
+        _write_version(artifact, version)
+        (folder / CONFIG).write_text(config)
+
+
+def _write_version(artifact: Artifact, folder: Path) -> None:
+    for name in (MANIFEST, *artifact.manifest.files):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.folder / name, target)
+    # What was copied is what was checked when the artifact was opened, or it goes no further.
+    open_artifact(folder)
+    shutil.copyfile(BACKEND_MODEL, folder / BACKEND_MODEL.name)
+
+
+def _holds(folder: Path, artifact: Artifact) -> bool:
+    """Whether a version is this artifact behind this backend, undamaged."""
+    try:
+        same = _key(open_artifact(folder)) == _key(artifact)
+    except ArtifactError:
+        return False
+    model = folder / BACKEND_MODEL.name
+    return same and model.is_file() and model.read_bytes() == BACKEND_MODEL.read_bytes()
+
+
+def _key(artifact: Artifact) -> str:
+    key: str = artifact.manifest.to_json()["sha256"]
+    return key
+
+
+def _artifacts(model: Path, numbers: list[int]) -> dict[int, str]:
+    found = {}
+    for number in numbers:
+        try:
+            found[number] = json.loads((model / str(number) / MANIFEST).read_bytes())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # A damaged version is not this deploy's to judge: the server refuses it.
+    return found
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} is no name for a model: use letters, digits, '_', '-' and '.', "
+            "beginning with a letter or digit, 128 at most"
+        )
+
+
+def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
+    manifest = artifact.manifest
+    if manifest.format != "onnx" or manifest.layout != "flat":
+        raise UserError(
+            f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be "
+            "deployed; deploy an onnx one, which the stage export_onnx makes"
+        )
+    for verdict in manifest.verdicts:
+        if not verdict.passed and not ungated:
+            raise UserError(
+                f"{artifact.folder}: the gate {verdict.gate!r} stopped this artifact: "
+                f"{verdict.reason}"
+            )
+
+
+def _check_compatible(model: Path, artifact: Artifact) -> None:
+    """Refuse to replace a model whose requests are others: clients hold its features."""
+    if not model.exists():
+        return
+    path = model / CONFIG
+    if not path.is_file():
+        raise UserError(f"{model}: is there, but has no {CONFIG}: choose another name or remove it")
+    config = read_config(path.read_text(), path)
+    stated = config.parameters["signature"].string_value if "signature" in config.parameters else ""
+    try:
+        deployed = _interface(json.loads(stated))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not written by rankserve: choose another name or remove {model}"
+        ) from error
+    offered = _interface(artifact.manifest.signature.to_json())
+    if deployed != offered:
+        raise UserError(
+            f"model {model.name!r} is deployed with other features, which its clients hold "
+            f"({_difference(deployed, offered)}): deploy this artifact under another name"
+        )
+
+
+def _interface(signature: dict[str, Any]) -> dict[str, Any]:
+    """Return what a client's requests depend on. Tables may grow, so cardinalities are left out."""
+    features = {
+        each["name"]: (each["dtype"], tuple(each["shape"]), each["side"], place)
+        for place, each in enumerate(signature["features"])
+    }
+    return features | {"the score": signature["score"]}
+
+
+def _difference(deployed: dict[str, Any], offered: dict[str, Any]) -> str:
+    for name in (*deployed, *offered):
+        if name not in offered:
+            return f"{name!r} is gone"
+        if name not in deployed:
+            return f"{name!r} is new"
+        if deployed[name] != offered[name]:
+            return f"{name!r} was {deployed[name]} and is now {offered[name]}"
+    return "their order"
+
+
+def _replace(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
+
+
+def _prune(model: Path, kept: list[int], aside: Path) -> None:
+    for number in versions(model):
+        if number not in kept:
+            # Out of the repository in one step, so that no server meets half a version.
+            gone = aside / f".aside-{uuid.uuid4().hex}"
+            (model / str(number)).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def _exclusive(repository: Path) -> Iterator[Path]:
+    """Hold the repository's lock; give the folder beside it where things are written."""
+    aside = repository.parent / f".{repository.name}.deploying"
+    try:
+        aside.mkdir(exist_ok=True)
+        lock = (aside / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{aside}: cannot be written: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_leftovers(aside)
+        yield aside
