@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.workload import Workload
     from rankers.requests import RequestBatch
 
-_TARGET_HELP = """A TARGET is an artifact's folder, grpc://host:port/model, or a ranker
+_TARGET_HELP = """A TARGET is an artifact's folder (or a run's), grpc://host:port/model, or a ranker
 (file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager torch."""
 
 

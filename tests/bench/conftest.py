@@ -31,8 +31,6 @@ SIGNATURE = Signature(
 
 # The ranker of these tests: score = age + price[0] - price[1].
 RANKER_FILE = """
-import sys
-
 import numpy as np
 import torch
 from rankers.features import Feature, Signature

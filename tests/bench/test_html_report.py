@@ -29,7 +29,7 @@ def test_texts_are_escaped(page):
 
 
 def test_says_what_is_void_where_it_was_measured_and_how(page):
-    assert "30% of CPU time was stolen" in page
+    assert "30.0% of CPU time was stolen" in page
     assert "Slide Rule" in page
     assert "python -m bench run a" in page
 

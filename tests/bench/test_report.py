@@ -70,7 +70,7 @@ def test_a_figure_that_no_file_gives_is_noticed(results):
 def test_void_rows_are_marked_and_say_why(results):
     page = results_page(results)
     assert "| a (void) |" in page
-    assert "20% of CPU time was stolen" in page
+    assert "20.0% of CPU time was stolen" in page
     assert "send 368 or more" in page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -37,6 +38,11 @@ class TestArtifact:
         assert described["threads"] == 1
         assert described["bytes"] == (artifact.folder / "model.onnx").stat().st_size
         assert str(artifact.folder) not in str(described)
+
+    def test_that_a_run_chose_opens_by_the_runs_folder(self, artifact):
+        run = artifact.folder.parent
+        (run / "run.json").write_text(json.dumps({"chosen": artifact.folder.name}))
+        assert open_target(str(run), threads=1).name == "sum onnx fp32"
 
     def test_that_was_changed_is_refused(self, artifact):
         with (artifact.folder / "model.onnx").open("ab") as file:

@@ -21,7 +21,7 @@ def test_an_undisturbed_measurement_is_not_void(make_measurement):
         ({"counts": Counts(ok=999, errors=1), "error_messages": ("Boom: x",)}, "Boom: x"),
         ({"counts": Counts(ok=1000, dropped=3)}, "3 arrivals were dropped"),
         ({"counts": Counts(ok=367)}, "send 368 or more"),
-        ({"steal_share": 0.06}, "6% of CPU time was stolen"),
+        ({"steal_share": 0.06}, "6.0% of CPU time was stolen"),
         ({"counts": Counts(ok=1000, late=11), "target": SERVER}, "give it more workers"),
         ({"lag": record(np.full(1000, 0.005))}, "the generator's own lag"),
     ],
