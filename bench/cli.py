@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.workload import Workload
     from rankers.requests import RequestBatch
 
-_TARGET_HELP = """A TARGET is an artifact's folder, grpc://host:port/model, or a ranker
+_TARGET_HELP = """A TARGET is an artifact's folder (or a run's), grpc://host:port/model, or a ranker
 (file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager torch."""
 
 
@@ -187,10 +187,17 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     for table in tables:
         if not table.rows:
             continue
-        shown = RichTable(title=table.title, title_justify="left", caption=table.note,
-                          caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+        shown = RichTable(
+            title=table.title,
+            title_justify="left",
+            caption=table.note,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         for place, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if place else "left")
+            shown.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
         for row in table.rows:
             # An interval goes under its percentile: side by side they do not fit in 80 columns.
             shown.add_row(row[0], *(text.replace(" (", "\n(") for text in row[1:]))

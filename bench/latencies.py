@@ -132,11 +132,9 @@ class Latencies:
         """Read what `to_json` wrote. The percentiles are computed anew.
 
         Raises:
-            UserError: The histogram and the count disagree.
+            UserError: The histogram cannot be read, or it and the count disagree.
         """
-        from hdrh.histogram import HdrHistogram
-
-        histogram = HdrHistogram.decode(data["histogram"])
+        histogram = _decode(data["histogram"])
         samples = None if data["samples_ns"] is None else _unpack(data["samples_ns"])
         latencies = cls(histogram, samples)
         counts = {latencies.count, data["count"], len(samples) if samples is not None else None}
@@ -167,8 +165,7 @@ def merge(parts: Sequence[Latencies]) -> Latencies:
     histogram = _empty_histogram()
     samples: list[Array] = []
     for part in parts:
-        if part.count:  # adding an empty one would corrupt the library's minimum
-            histogram.add(part.histogram)
+        histogram.add(part.histogram)
         if part.samples_ns is not None:
             samples.append(part.samples_ns)
     exact = len(samples) == len(parts) and sum(map(len, samples)) <= EXACT_LIMIT
@@ -220,6 +217,16 @@ def _empty_histogram() -> HdrHistogram:
     from hdrh.histogram import HdrHistogram
 
     return HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+
+
+def _decode(encoded: str) -> HdrHistogram:
+    from hdrh.codec import HdrCookieException, HdrHistogramSettingsException, HdrLengthException
+    from hdrh.histogram import HdrHistogram
+
+    try:
+        return HdrHistogram.decode(encoded)
+    except (HdrCookieException, HdrHistogramSettingsException, HdrLengthException) as error:
+        raise UserError(f"its histogram cannot be read: {error}") from error
 
 
 def _pack(samples_ns: Array) -> str:

@@ -186,7 +186,15 @@ def _one_round(load: Load, number: int, rounds: int) -> Load:
 def _prepare(target: Target, workload: Workload) -> list[Any]:
     """Prepare every request, and see that the target scores the first."""
     prepared = [target.prepare(request) for request in workload.requests]
-    scores = np.asarray(target(prepared[0]))
+    try:
+        scores = np.asarray(target(prepared[0]))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"target {target.name!r} failed on the first request: {type(error).__name__}: {error}; "
+            "are these requests for this target? Nothing was timed"
+        ) from error
     expected = (workload.requests[0].candidates,)
     if scores.shape != expected or not np.isfinite(scores).all():
         raise UserError(

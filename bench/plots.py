@@ -37,9 +37,7 @@ def latency_svg(measurements: Sequence[Measurement], *, title: str = "") -> str:
     # Text stays text; the salt makes the same picture the same bytes, and two pictures of one page
     # differ in the names of their clip paths.
     salt = title or "latency"
-    with mpl.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}
-    ):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure = latency_figure(measurements, title=title, ink=_INK)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -115,6 +113,7 @@ def _inline(svg: str, *, label: str) -> str:
     from html import escape
 
     body = svg[svg.index("<svg") :]
+    body = re.sub(r" font-family: [^;]*;", "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)

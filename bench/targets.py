@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns, RankingRequest, RequestBatch
 
+# Of one request to a server. The client's own default would cut the tail off and call it an error.
+_PATIENCE_S = 30.0
+
 
 class Target(Protocol):
     """Something that scores requests.
@@ -177,7 +180,7 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
     """Open a target by what a person would call it.
 
     Args:
-        spec: An artifact's folder; ``grpc://host:port/model``; or a ranker as
+        spec: An artifact's folder, or a run's; ``grpc://host:port/model``; or a ranker as
             `rankers.ranker.load_ranker` takes it (``file.py:function``, a checkpoint folder, a name
             in the zoo), measured as it was trained, in eager torch.
         device: ``cpu`` or ``cuda``. For a served model, where the server runs it.
@@ -188,7 +191,10 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
     """
     if "://" in spec:
         return _open_served(spec, device=device)
-    if (Path(spec) / "manifest.json").is_file():
+    from optimize.artifact import MANIFEST
+    from optimize.pipeline import RUN_FILE
+
+    if any((Path(spec) / name).is_file() for name in (MANIFEST, RUN_FILE)):
         return open_artifact_target(Path(spec), device=device, threads=threads)
     from rankers.ranker import load_ranker
 
@@ -198,15 +204,15 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
 def open_artifact_target(
     folder: Path, *, device: str = "cpu", threads: int | None = None, name: str | None = None
 ) -> InProcessTarget:
-    """Open an artifact in the runtime of its format, in this process.
+    """Open an artifact, or the one a run chose, in the runtime of its format, in this process.
 
     Raises:
         UserError: The artifact is damaged, or its runtime cannot open it.
     """
-    from optimize.artifact import open_artifact
+    from optimize.pipeline import find_artifact
     from optimize.runtimes import open_predictor, physical_cores
 
-    artifact = open_artifact(folder)
+    artifact = find_artifact(folder)
     manifest = artifact.manifest
     threads = threads or physical_cores()
     description = {
@@ -287,5 +293,7 @@ def served_target(
         UserError: The server cannot be reached, or has no such model.
     """
     connection = ExitStack()
-    client = connection.enter_context(import_module("client").RankerClient(url, model))
+    client = connection.enter_context(
+        import_module("client").RankerClient(url, model, timeout_s=_PATIENCE_S)
+    )
     return ServedTarget(name or f"{model} served", model, device, client.rank, connection)

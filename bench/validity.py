@@ -40,7 +40,7 @@ def _disturbances(measurement: Measurement) -> Iterator[str]:
     counts, steal = measurement.counts, measurement.steal_share
     if steal is not None and steal > LARGEST_STEAL_SHARE:
         yield (
-            f"{steal:.0%} of CPU time was stolen by other guests of the host: "
+            f"{steal:.1%} of CPU time was stolen by other guests of the host: "
             "measure on a quieter machine"
         )
     queues_by_itself = measurement.target.get("instances") is None
