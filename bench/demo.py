@@ -5,25 +5,23 @@ Every number it prints was measured in this run; ``summary.json`` holds the same
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
+from bench.demo_report import Variant, write_demo
 from rankers.errors import UserError
-from rankers.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from bench.measure import Comparison
     from bench.measurement import Measurement
-    from bench.tables import Table
     from bench.targets import Target
     from optimize.artifact import Artifact
     from optimize.pipeline import Run
@@ -59,25 +57,6 @@ class DemoOptions:
     recipe: str = "cpu-fp32"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One line of the demo's table.
-
-    Attributes:
-        name: What it is.
-        model_bytes: Of the model; None where it is the line above, sent otherwise.
-        auc: On the evaluation requests.
-        auc_delta: Difference to the original with its 95 % interval: delta, low, high.
-        measurement: Its latency.
-    """
-
-    name: str
-    model_bytes: int | None
-    auc: float
-    auc_delta: tuple[float, float, float] | None
-    measurement: Measurement
-
-
 def run_demo(options: DemoOptions) -> dict[str, Any]:
     """Do the main job and return what ``summary.json`` holds.
 
@@ -87,7 +66,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     said = Console(stderr=True, highlight=False)
     started = time.perf_counter()
     with _step(said, "1 train a ranker"):
-        checkpoint, ranker = _train(options, said)
+        checkpoint, ranker, best_auc = _train(options, said)
     with _step(said, f"2 optimize and gate: recipe {options.recipe}"):
         run = _optimize(checkpoint, options)
     chosen = run.chosen
@@ -102,48 +81,23 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             served = _compare_scores(ranker, chosen, server, options, said)
         with _step(said, "6 measure, variants in turn"):
             comparison, under_load = _measure(ranker, chosen, server, options, said)
-    variants = _variants(ranker, run, chosen, comparison, under_load, served)
-    summary = _summary(options, ranker, run, variants, served, time.perf_counter() - started)
-    _write(options, comparison, under_load, summary)
+    variants = _variants(ranker, chosen, comparison, under_load, served)
+    summary = {
+        "ranker": ranker.name,
+        "data": "synthetic" if options.data is None else options.data.name,
+        "evaluation": {"requests": len(ranker.evaluation), "rows": ranker.evaluation.rows},
+        "best_auc": best_auc,
+        "run": run.to_json(),
+        "served": {
+            "sent": served.sent,
+            "distinct_requests": served.distinct,
+            "different_scores": served.different,
+        },
+        "variants": [each.to_json() for each in variants],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    write_demo(options.build, summary, [*comparison.measurements, under_load], comparison)
     return summary
-
-
-def demo_table(summary: dict[str, Any]) -> Table:
-    """Return the demo's table of variants from its summary."""
-    from bench.tables import Table, number_text
-
-    rows = []
-    for each in summary["variants"]:
-        size = "" if each["model_bytes"] is None else f"{each['model_bytes'] / 1e6:.1f} MB"
-        delta = each["auc_delta"]
-        change = "" if delta is None else f"{delta[0]:+.1g} [{delta[1]:+.1g}, {delta[2]:+.1g}]"
-        rows.append(
-            (
-                each["name"],
-                size,
-                f"{each['auc']:.4f}",
-                change,
-                _milliseconds(each["p50_us"]),
-                _milliseconds(each["p99_us"]),
-                number_text(each["candidates_per_s"]),
-            )
-        )
-    return Table(
-        title=f"{summary['ranker']}: {summary['evaluation']['rows']:,} held-out rows in "
-        f"{summary['evaluation']['requests']:,} requests",
-        columns=(
-            "variant",
-            "size",
-            "AUC",
-            "ΔAUC [95 %]",
-            "p50, ms",
-            "p99, ms",
-            "candidates/s",
-        ),
-        rows=tuple(rows),
-        note="Closed loop, one request at a time, unless a rate is named. Latencies are response "
-        "times on this machine; ratios between rows mean more than any one of them.",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +133,7 @@ class _step:  # noqa: N801 - reads as a verb in `with`
             self._said.print(f"    [dim]{time.perf_counter() - self._started:.1f} s[/]")
 
 
-def _train(options: DemoOptions, said: Console) -> tuple[Path, Ranker]:
+def _train(options: DemoOptions, said: Console) -> tuple[Path, Ranker, float | None]:
     raise NotImplementedError
 
 
@@ -314,7 +268,6 @@ def _measure(
 
 def _variants(
     ranker: Ranker,
-    run: Run,
     chosen: Artifact,
     comparison: Comparison,
     under_load: Measurement,
@@ -326,91 +279,21 @@ def _variants(
     original, optimized, over_grpc = comparison.measurements
     quality = next(each for each in chosen.manifest.verdicts if each.gate == "quality").numbers
     auc = quality["auc"]
-    interval = (auc["delta"], auc["low"], auc["high"])
-    reference = ranker.score(ranker.evaluation.flat())
-    sent = quality_difference(reference, served.scores, ranker.evaluation, ranker.signature.score)[
-        "auc"
-    ]
-    sent_interval = (sent.delta, sent.low, sent.high)
+    evaluation, kind = ranker.evaluation, ranker.signature.score
+    reference = ranker.score(evaluation.flat())
+    sent = quality_difference(reference, served.scores, evaluation, kind)["auc"]
+    change = (sent.delta, sent.low, sent.high)
+    parameters = sum(each.nbytes for each in ranker.module.state_dict().values())
     rate = f"{under_load.load['rate_per_s']:g}"
     return [
-        Variant("torch eager", _parameter_bytes(ranker), auc["reference"], None, original),
-        Variant("ONNX Runtime", chosen.model_bytes, auc["value"], interval, optimized),
-        Variant("served by Triton, gRPC", None, sent.value, sent_interval, over_grpc),
-        Variant(f"served, {rate} requests/s Poisson", None, sent.value, sent_interval, under_load),
+        Variant("torch eager", parameters, auc["reference"], None, original),
+        Variant(
+            "ONNX Runtime",
+            chosen.model_bytes,
+            auc["value"],
+            (auc["delta"], auc["low"], auc["high"]),
+            optimized,
+        ),
+        Variant("served by Triton, gRPC", None, sent.value, change, over_grpc),
+        Variant(f"served, {rate} requests/s Poisson", None, sent.value, change, under_load),
     ]
-
-
-def _parameter_bytes(ranker: Ranker) -> int:
-    return sum(each.nbytes for each in ranker.module.state_dict().values())
-
-
-def _summary(
-    options: DemoOptions,
-    ranker: Ranker,
-    run: Run,
-    variants: Sequence[Variant],
-    served: _Served,
-    seconds: float,
-) -> dict[str, Any]:
-    listed = []
-    for each in variants:
-        percentiles = {one.label: one for one in each.measurement.response.percentiles()}
-        listed.append(
-            {
-                "name": each.name,
-                "model_bytes": each.model_bytes,
-                "auc": each.auc,
-                "auc_delta": each.auc_delta,
-                "p50_us": _value(percentiles.get("p50")),
-                "p99_us": _value(percentiles.get("p99")),
-                "requests_per_s": each.measurement.requests_per_s,
-                "candidates_per_s": each.measurement.candidates_per_s,
-                "void": list(each.measurement.void),
-            }
-        )
-    return {
-        "ranker": ranker.name,
-        "data": "synthetic" if options.data is None else options.data.name,
-        "evaluation": {"requests": len(ranker.evaluation), "rows": ranker.evaluation.rows},
-        "run": run.to_json(),
-        "served": {
-            "sent": served.sent,
-            "distinct_requests": served.distinct,
-            "different_scores": served.different,
-        },
-        "variants": listed,
-        "seconds": round(seconds, 1),
-    }
-
-
-def _value(percentile: Any) -> float | None:
-    return None if percentile is None else float(percentile.value_us)
-
-
-def _milliseconds(microseconds: float | None) -> str:
-    from bench.tables import ms_text
-
-    return "-" if microseconds is None else ms_text(microseconds)
-
-
-def _write(
-    options: DemoOptions,
-    comparison: Comparison,
-    under_load: Measurement,
-    summary: dict[str, Any],
-) -> None:
-    """Write the summary, the measurements and the page."""
-    from bench.html_report import html_report
-    from bench.measurement import save_measurements
-    from bench.tables import latency_table, ratio_table
-
-    measurements = [*comparison.measurements, under_load]
-    save_measurements(measurements, options.build / "measurements.json")
-    page = html_report(
-        f"rankserve demo: {summary['ranker']}",
-        measurements,
-        [demo_table(summary), latency_table(measurements), ratio_table(comparison.ratios)],
-    )
-    write_atomically(options.build / "report.html", page)
-    write_atomically(options.build / "summary.json", json.dumps(summary, indent=2) + "\n")
