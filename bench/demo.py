@@ -134,7 +134,23 @@ class _step:  # noqa: N801 - reads as a verb in `with`
 
 
 def _train(options: DemoOptions, said: Console) -> tuple[Path, Ranker, float | None]:
-    raise NotImplementedError
+    """Train, unless the same was trained before."""
+    from rankers.checkpoint import load_checkpoint, read_card
+    from rankers.training import TrainingOptions, train_checkpoint
+
+    training = TrainingOptions(ranker=MODEL, data=options.data, rows=options.rows)
+    folder = options.build / "rankers" / f"{MODEL}-{training.key()[:12]}"
+    if folder.is_dir():
+        said.print("    from the cache")
+    else:
+        train_checkpoint(training, folder, say=lambda line: said.print(f"    {line}"))
+    report = read_card(folder)["training"]
+    best = report["best_auc"]
+    line = f"{folder}: held-out AUC {report['auc']:.4f}"
+    if best is not None:
+        line += f", {report['share_closed']:.0%} of the way from 0.5 to the best reachable"
+    said.print(f"    {line}", soft_wrap=True)
+    return folder, load_checkpoint(folder), best
 
 
 def _optimize(checkpoint: Path, options: DemoOptions) -> Run:
