@@ -1,0 +1,1 @@
+"""Click logs: files and generators that become labelled requests."""

@@ -1,0 +1,116 @@
+"""Click logs: labelled requests, and what is known about where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankers.errors import UserError
+from rankers.features import Feature, Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from rankers.requests import Array, RequestBatch
+
+# The columns of Criteo's files, after the label: 13 counts and 26 categories.
+COUNTS = tuple(f"I{number}" for number in range(1, 14))
+CATEGORIES = tuple(f"C{number}" for number in range(1, 27))
+
+
+@dataclass(frozen=True, slots=True)
+class ClickLog:
+    """Labelled requests in the order of time.
+
+    Attributes:
+        requests: The requests, with labels.
+        signature: Their features.
+        probability: The true click probability of each candidate, float32 ``[ΣN]``, where the log
+            was generated and it is known; else None.
+    """
+
+    requests: RequestBatch
+    signature: Signature
+    probability: Array | None = None
+
+    def select(self, indices: Array) -> ClickLog:
+        """Return the log of the requests at ``indices``, in that order."""
+        return ClickLog(
+            requests=self.requests.select(indices),
+            signature=self.signature,
+            probability=None if self.probability is None else self.probability[self._rows(indices)],
+        )
+
+    def first(self, rows: int) -> ClickLog:
+        """Return the first requests: as few as hold ``rows`` candidates, or all."""
+        enough = int(np.searchsorted(self.requests.offsets[1:], rows)) + 1
+        return self.select(np.arange(min(enough, len(self.requests))))
+
+    def _rows(self, indices: Array) -> Array:
+        offsets = self.requests.offsets
+        pieces = [np.arange(offsets[each], offsets[each + 1]) for each in indices]
+        return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+
+def click_signature(cardinalities: Mapping[str, int], *, user: Collection[str] = ()) -> Signature:
+    """Return the signature of a log in Criteo's columns.
+
+    Args:
+        cardinalities: How many IDs each category has, by its name, in order.
+        user: Which features are the user's: names of categories, or ``dense``. The rest is the
+            item's.
+    """
+
+    def side(name: str) -> str:
+        return "user" if name in user else "item"
+
+    features = [Feature("dense", "float32", (len(COUNTS),), side("dense"))]  # type: ignore[arg-type]
+    features += [
+        Feature(name, "int64", (), side(name), cardinality)  # type: ignore[arg-type]
+        for name, cardinality in cardinalities.items()
+    ]
+    return Signature(tuple(features), "probability")
+
+
+def candidate_counts(generator: np.random.Generator, requests: int) -> Array:
+    """Draw how many candidates requests have: log-normal, median 100, cut to 20…700.
+
+    The range is that of MLPerf's DLRM server scenario (100-700 pairs a request), stretched down to
+    the short lists that a narrow search or a small shop leaves.
+
+    Returns:
+        int64 ``[requests]``.
+    """
+    drawn = np.exp(generator.normal(np.log(100.0), 0.7, requests))
+    counts: Array = np.clip(np.rint(drawn), 20, 700).astype(np.int64)
+    return counts
+
+
+def split_log(log: ClickLog, *, share: float, by: str, seed: int) -> tuple[ClickLog, ClickLog]:
+    """Split a log into requests to train on and requests to evaluate on.
+
+    Args:
+        log: Requests in the order of time.
+        share: The share of requests held out, between 0 and 1.
+        by: ``time`` holds out the last requests, ``request`` a seeded draw of them.
+        seed: Of that draw.
+
+    Raises:
+        UserError: There are too few requests, or ``by`` is unknown.
+    """
+    total = len(log.requests)
+    if total < 2:
+        raise UserError(f"the log has {total} request(s); at least 2 are needed to hold one out")
+    if not 0 < share < 1:
+        raise UserError(f"the held-out share is {share}; it lies between 0 and 1")
+    held_out = min(max(1, round(total * share)), total - 1)
+    if by == "time":
+        order = np.arange(total)
+    elif by == "request":
+        order = np.random.default_rng(seed).permutation(total)
+    else:
+        raise UserError(f"cannot split by {by!r}; split by 'time' or 'request'")
+    first, last = np.sort(order[: total - held_out]), np.sort(order[total - held_out :])
+    return log.select(first), log.select(last)
