@@ -223,7 +223,7 @@ def _bucket(values: Array, place: int, buckets: int) -> Array:
     """Hash values to 1…buckets, each category by its own hash; -1 becomes 0."""
     # Multiplicative hashing with 64-bit mixing (Steele et al., SplitMix64, OOPSLA 2014): the files'
     # values are hashes already, but of 32 bits that a plain remainder would fold unevenly.
-    mixed = values.astype(np.uint64) + np.uint64(place + 1) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = values.astype(np.uint64) + np.uint64((place + 1) * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
@@ -260,7 +260,7 @@ def _is_number(text: str) -> bool:
 
 
 def _request_offsets(rows: int, seed: int) -> Array:
-    """Cut rows into runs, none above a tenth of all so that a small file has several, ``[R + 1]``."""
+    """Cut rows into runs, none above a tenth of all, so that a small file has several."""
     generator = np.random.default_rng(seed)
     most = max(1, rows // 10)
     sizes: list[Array] = []
