@@ -87,7 +87,7 @@ def load_ranker(spec: str) -> Ranker:
     """
     path = Path(spec)
     if path.is_dir():
-        from rankers.training import load_checkpoint
+        from rankers.checkpoint import load_checkpoint
 
         return load_checkpoint(path)
     if ":" in spec:
