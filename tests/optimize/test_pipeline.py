@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import EXAMPLES
+from example_rankers import EXAMPLES
 
 from optimize.artifact import open_artifact
 from rankers.errors import UserError
