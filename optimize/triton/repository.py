@@ -3,7 +3,7 @@
 ::
 
     REPOSITORY/NAME/config.pbtxt
-    REPOSITORY/NAME/VERSION/       model.py, manifest.json and the artifact's files
+    REPOSITORY/NAME/VERSION/       what optimize.triton.version_folder writes
     .REPOSITORY.deploying/         beside it: the lock, and what is being written
 
 Triton takes every folder of a repository for a model, hidden ones too, so nothing is ever staged

@@ -122,7 +122,7 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
     building.node("Shape", [item], [f"{_WIRE}count"], start=1, end=2)
     one = building.constant("one", [1])
     building.node("Concat", [one, f"{_WIRE}count", one], [f"{_WIRE}spread"], axis=0)
-    # [R·N]: stated for every tensor, so that none with other candidates is broadcast unnoticed.
+    # [R·N]: stated for every column, so that none with other candidates is broadcast unnoticed.
     building.node("ReduceProd", [f"{_WIRE}shape"], [f"{_WIRE}pairs"], keepdims=1)
     outputs = []
     for tensor in tensors:
@@ -132,8 +132,7 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
         parts = _split(building, tensor, _rows(building, tensor))
         for each in read:
             column = f"{_COLUMN}{each.name}"
-            shape = building.constant(f"shape/{each.name}", [-1, *each.shape])
-            building.node("Reshape", [parts[each.name], shape], [column])
+            building.node("Reshape", [parts[each.name], building.rows_of(each.shape)], [column])
             outputs.append(_value(column, tensor.dtype, ["rows", *each.shape]))
     outputs.append(helper.make_tensor_value_info(f"{_WIRE}shape", TensorProto.INT64, [2]))
     axes = {"user": ["requests"], "item": ["requests", "candidates"]}
@@ -150,10 +149,7 @@ def _rows(building: _Building, tensor: WireTensor) -> str:
         building.node("Reshape", [name, apart], [f"{_WIRE}apart/{name}"])
         name = f"{_WIRE}spread/{tensor.name}"
         building.node("Expand", [f"{_WIRE}apart/{tensor.name}", f"{_WIRE}spread"], [name])
-    width = building.constant(f"width/{tensor.name}", [tensor.width])
-    shape = f"{_WIRE}rows_shape/{tensor.name}"
-    building.node("Concat", [f"{_WIRE}pairs", width], [shape], axis=0)
-    building.node("Reshape", [name, shape], [rows])
+    building.node("Reshape", [name, building.rows_of((tensor.width,))], [rows])
     return rows
 
 
@@ -193,6 +189,7 @@ class _Building:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self._shapes: set[str] = set()
 
     def constant(self, name: str, values: list[int]) -> str:
         """Add an int64 vector and return its name."""
@@ -201,6 +198,18 @@ class _Building:
         full = f"{_WIRE}constant/{name}"
         self.constants.append(numpy_helper.from_array(np.array(values, np.int64), full))
         return full
+
+    def rows_of(self, shape: tuple[int, ...]) -> str:
+        """Return the name of the shape of R·N rows that are of ``shape`` each."""
+        if not shape:
+            return f"{_WIRE}pairs"
+        called = "x".join(str(size) for size in shape)
+        name = f"{_WIRE}rows_of/{called}"
+        if name not in self._shapes:
+            self._shapes.add(name)
+            sizes = self.constant(f"sizes/{called}", list(shape))
+            self.node("Concat", [f"{_WIRE}pairs", sizes], [name], axis=0)
+        return name
 
     def node(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         """Add a node, called after its first output."""
