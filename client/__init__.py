@@ -1,1 +1,27 @@
-"""The gRPC client of served rankers. Importing it never imports torch."""
+"""Asking a deployed ranker for scores. Imports NumPy and gRPC, never torch."""
+
+from __future__ import annotations
+
+from client.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    ModelNotReady,
+    RankClientError,
+    ServerOverloaded,
+    ServerUnreachable,
+)
+from client.ranker_client import RankerClient
+
+__all__ = [
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "ModelFailed",
+    "ModelNotFound",
+    "ModelNotReady",
+    "RankClientError",
+    "RankerClient",
+    "ServerOverloaded",
+    "ServerUnreachable",
+]

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+EVIDENCE = "evidence"
 SCHEMA = 1
 
-Layout = Literal["flat", "user_once"]
+Layout = Literal["flat", "user_once", "wire"]
 
 
 class ArtifactError(UserError):
@@ -87,7 +90,8 @@ class Manifest:
         format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
         model: The file a runtime opens.
         signature: The features and the score.
-        layout: ``flat``: every input has one row for each (user, candidate) pair.
+        layout: ``flat``: every input has one row for each (user, candidate) pair. ``wire``: the
+            inputs are the packed tensors of a request (rankers/wire.py), as a server gets them.
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
@@ -105,6 +109,13 @@ class Manifest:
     requires: dict[str, str] = field(default_factory=dict)
     lineage: tuple[Step, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A fingerprint of the content alone: files, signature and what it takes to run them."""
+        names = ("name", "format", "model", "layout", "precision", "files", "requires")
+        content = {name: getattr(self, name) for name in names}
+        return fingerprint(content | {"signature": self.signature.to_json()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON-ready data, with a checksum of itself."""
@@ -153,9 +164,15 @@ class Artifact:
         return self.folder / self.manifest.model
 
     @property
-    def bytes(self) -> int:
-        """The size of its files, the manifest left out."""
-        return sum((self.folder / name).stat().st_size for name in self.manifest.files)
+    def model_bytes(self) -> int:
+        """The size of the model's files: not the manifest, not the evidence of a captured one."""
+        names = [name for name in self.manifest.files if not name.startswith(f"{EVIDENCE}/")]
+        return sum((self.folder / name).stat().st_size for name in names)
+
+    @property
+    def key(self) -> str:
+        """A fingerprint of what it holds, whenever, wherever and from whatever it was made."""
+        return self.manifest.key
 
     @property
     def passed(self) -> bool:
@@ -174,6 +191,26 @@ def seal(folder: Path, manifest: Manifest) -> Artifact:
     sealed = replace(manifest, files={name: file_sha256(folder / name) for name in names})
     write_atomically(folder / MANIFEST, json.dumps(sealed.to_json(), indent=2) + "\n")
     return Artifact(folder, sealed)
+
+
+def seal_with_verdicts(artifact: Artifact, verdicts: tuple[Verdict, ...], folder: Path) -> Artifact:
+    """Make the same artifact with verdicts in ``folder``, sharing its files on disk if possible.
+
+    Args:
+        artifact: What the gates looked at.
+        verdicts: What they decided.
+        folder: An empty folder.
+    """
+    for name in artifact.manifest.files:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(artifact.folder / name, target)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(artifact.folder / name, target)
+    judged = replace(artifact.manifest, verdicts=verdicts)
+    write_atomically(folder / MANIFEST, json.dumps(judged.to_json(), indent=2) + "\n")
+    return Artifact(folder, judged)
 
 
 def open_artifact(folder: Path) -> Artifact:

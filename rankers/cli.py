@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from rankers.command_line import CommandLine, json_option, print_json
 from rankers.errors import UserError
 
-if TYPE_CHECKING:
-    from rankers.data.log import ClickLog
-
 _SYNTHETIC = "synthetic"
-_ROWS = 300_000
+_ROWS = 400_000
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +43,7 @@ def list_rankers(*, as_json: bool) -> None:
     help="A file of Criteo's (TSV, or CSV with a header; .gz too), or what make-data wrote.",
 )
 @click.option(
-    "--rows", type=click.IntRange(1), help="Rows to draw (300,000 by default), or to read at most."
+    "--rows", type=click.IntRange(1), help="Rows to draw (400,000 by default), or to read at most."
 )
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -70,16 +66,17 @@ def train(
     A checkpoint that the same command made is kept as it is.
     """
     from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+    from rankers.data.source import data_key, read_log
     from rankers.zoo import train_zoo, zoo_name
 
     zoo_name(name)
-    recipe = {"data": _data_key(data), "rows": rows, "epochs": epochs, "seed": seed}
+    recipe = {"data": data_key(data), "rows": rows, "epochs": epochs, "seed": seed}
     if not _wanted(out, name, recipe, force=force):
         load_checkpoint(out)  # compares the checksums
         description = describe_checkpoint(out)
         _report(out, description["training"], as_json=as_json, kept=True)
         return
-    log = _read(data, rows, seed)
+    log = read_log(data, rows=rows, seed=seed)
 
     from rankers.training import TrainingOptions
 
@@ -104,35 +101,6 @@ def make_data(*, rows: int, seed: int, out: Path, as_json: bool) -> None:
         print_json({"out": str(out), "rows": written, "bytes": out.stat().st_size})
     else:
         click.echo(f"{out}: {written:,} rows, {out.stat().st_size / 1e6:.1f} MB")
-
-
-def _data_key(data: str) -> str:
-    """Return what tells one source of data from another: its content, not its name."""
-    if data == _SYNTHETIC:
-        return data
-    path = Path(data)
-    if not path.is_file():
-        raise UserError(f"no data file {data!r}; give a file's path, or 'synthetic'")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(data: str, rows: int | None, seed: int) -> ClickLog:
-    from rankers.data.parquet import MAGIC, read_parquet
-
-    if data == _SYNTHETIC:
-        from rankers.data.synthetic import ClickModel
-
-        return ClickModel(seed=seed).draw(rows or _ROWS)
-    path = Path(data)
-    with path.open("rb") as file:
-        is_parquet = file.read(len(MAGIC)) == MAGIC
-    if is_parquet:
-        log = read_parquet(path)
-        return log if rows is None else log.first(rows)
-    from rankers.data.criteo import read_criteo
-
-    return read_criteo(path, rows=rows, seed=seed)
 
 
 def _wanted(out: Path, name: str, recipe: dict[str, Any], *, force: bool) -> bool:

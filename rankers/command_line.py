@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -33,7 +33,7 @@ class CommandLine(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Print one line to standard error and leave with exit code 2."""
     line = " ".join(message.split())
     click.echo(f"error: {line}", err=True)

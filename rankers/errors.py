@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,3 +36,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "there are none"
     listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"known: {listed}"
+
+
+def user_line(error: BaseException) -> str | None:
+    """Return the innermost line of ``error`` that is neither torch's nor rankserve's.
+
+    Returns:
+        Such as ``model.py:12 `x.item()` ``, or None if it never left the libraries.
+    """
+    ours = Path(__file__).parents[1]
+    packages = {ours / name for name in ("rankers", "optimize", "bench", "client")}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        libraries = {"site-packages", "dist-packages"} & set(path.parts)
+        if path.is_file() and not libraries and not packages & set(path.parents) and frame.line:
+            return f"{path.name}:{frame.lineno} `{frame.line}`"
+    return None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what a user's own code raised, and where, as one line."""
+    said = " ".join(str(error).split()) or "no message"
+    place = user_line(error)
+    return f"{type(error).__name__}: {said}" + (f", at {place}" if place else "")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 NDCG_CUTOFF = 10
 
-METRICS = ("auc", "gauc", "ndcg10", "logloss", "calibration_error")
+METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Quality:
         auc: Area under the ROC curve over all rows; a label above 0 counts as positive.
         gauc: The AUC within each request, averaged with the requests' candidates as weights;
             requests without both classes are left out (Zhu et al., KDD 2017).
-        ndcg10: Mean over requests of NDCG@10 with linear gains, ties averaged as scikit-learn
+        ndcg_at_10: Mean over requests of NDCG@10 with linear gains, ties averaged as scikit-learn
             does; requests without a relevant candidate are left out.
         logloss: Mean binary cross-entropy in nats; None for score kind ``relevance``.
         calibration_error: Expected calibration error over 15 bins of equal mass; None for score
@@ -50,7 +50,7 @@ class Quality:
 
     auc: float | None
     gauc: float | None
-    ndcg10: float | None
+    ndcg_at_10: float | None
     logloss: float | None
     calibration_error: float | None
 
@@ -135,7 +135,7 @@ def _metrics(
     metrics: dict[str, Callable[[Array], Array]] = {
         "auc": AUCOverDraws(scores, positive, request),
         "gauc": _mean_over_draws(within, counts.astype(np.float64)),
-        "ndcg10": _mean_over_draws(ndcg, np.ones(len(counts))),
+        "ndcg_at_10": _mean_over_draws(ndcg, np.ones(len(counts))),
     }
     if kind != "relevance":
         probability = _probability(scores, kind)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.errors import UserError, nearest
+from rankers.errors import UserError, in_one_line, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,9 @@ class Ranker:
 
         Returns:
             float32 ``[rows]``.
+
+        Raises:
+            UserError: The module's ``forward`` raised something; the message says what and where.
         """
         import torch
 
@@ -62,7 +65,10 @@ class Ranker:
             inputs = {
                 name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()
             }
-            scores = self.module(**inputs)
+            try:
+                scores = self.module(**inputs)
+            except Exception as error:
+                raise UserError(f"ranker {self.name!r}: {in_one_line(error)}") from error
         self.module.train(training)
         result: Array = scores.reshape(-1).float().numpy()
         return result
@@ -114,7 +120,10 @@ def _load_source(source: str) -> Any:
         raise UserError(f"{source}: cannot be imported as Python")
     module = importlib.util.module_from_spec(location)
     sys.modules[path.stem] = module
-    location.loader.exec_module(module)
+    try:
+        location.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{source}: cannot be imported: {in_one_line(error)}") from error
     return module
 
 
@@ -124,7 +133,12 @@ def _call(spec: str, module: Any, attribute: str) -> Ranker:
     if not callable(function):
         functions = [name for name, value in vars(module).items() if callable(value)]
         raise UserError(f"{spec}: no function {attribute!r}; {nearest(attribute, functions)}")
-    ranker = function()
+    try:
+        ranker = function()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{spec}: {in_one_line(error)}") from error
     if not isinstance(ranker, Ranker):
         raise UserError(f"{spec}: returned {type(ranker).__name__}; expected a rankers Ranker")
     return ranker

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from optimize.torch_program import load_program
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,15 +26,14 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
         raise UserError(f"device {device!r} was asked for, but torch sees no GPU here")
     if device == "cpu":
         torch.set_num_threads(threads)
-    module = torch.export.load(artifact.model_path).module().to(device)
+    module = load_program(artifact.model_path).module().to(device)
+    names = [feature.name for feature in artifact.manifest.signature.features]
 
     def predict(inputs: Columns) -> Array:
         with torch.inference_mode():
-            tensors = {
-                name: torch.from_numpy(np.ascontiguousarray(column)).to(device)
-                for name, column in inputs.items()
-            }
-            result: Array = module(**tensors).reshape(-1).float().cpu().numpy()
+            columns = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names]
+            scores = module(*(column.to(device) for column in columns))
+            result: Array = scores.cpu().numpy()
         return result
 
     return predict

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 ZOO = {"dlrm": "rankers.zoo.dlrm"}
 ABOUT = {"dlrm": "Deep Learning Recommendation Model (Naumov et al. 2019): tables, dots, two MLPs"}
 
-SYNTHETIC_ROWS = 300_000
-
 
 def load_trained(name: str) -> Ranker:
     """Return a zoo ranker, trained on its synthetic log: from the cache, or trained now.
@@ -35,6 +33,7 @@ def load_trained(name: str) -> Ranker:
     """
     from rankers.cache import cache_folder
     from rankers.checkpoint import load_checkpoint, save_checkpoint
+    from rankers.data.source import SYNTHETIC_ROWS
     from rankers.data.synthetic import ClickModel
     from rankers.training import TrainingOptions
 
@@ -44,7 +43,7 @@ def load_trained(name: str) -> Ranker:
         "rows": SYNTHETIC_ROWS,
         "log": asdict(model),
         "training": asdict(options),
-        "code": _code(name),
+        "code": code_key(name),
     }
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "rankers" / f"{name}-{key}"
@@ -90,14 +89,13 @@ def zoo_name(name: str) -> str:
     return name
 
 
-def _code(name: str) -> str:
-    """Return the SHA-256 of the code that decides what comes out of training."""
+def code_key(name: str) -> str:
+    """Return the SHA-256 of the code that decides what comes out of training a zoo ranker."""
     here = Path(__file__).parent
     files = [
         here / f"{ZOO[name].rpartition('.')[2]}.py",
         here.parent / "training.py",
         here.parent / "checkpoint.py",
-        here.parent / "data" / "synthetic.py",
-        here.parent / "data" / "log.py",
+        *(here.parent / "data" / each for each in ("criteo.py", "log.py", "synthetic.py")),
     ]
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()

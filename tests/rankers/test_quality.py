@@ -39,7 +39,7 @@ def by_scikit_learn(scores, labels, offsets, picked):
             [roc_auc_score(labels[each], scores[each]) for each in both],
             weights=[len(labels[each]) for each in both],
         ),
-        "ndcg10": np.mean([ndcg_score([labels[x]], [scores[x]], k=10) for x in relevant]),
+        "ndcg_at_10": np.mean([ndcg_score([labels[x]], [scores[x]], k=10) for x in relevant]),
         "logloss": log_loss(y, s),
     }
 
@@ -56,7 +56,7 @@ class TestQuality:
         scores = np.array([0.3, 0.9, 0.9, 0.1])
         labels = np.array([3.0, 0.0, 1.0, 2.0])
         found = quality(scores, labels, np.array([0, 4]), "relevance")
-        assert found.ndcg10 == pytest.approx(ndcg_score([labels], [scores], k=10))
+        assert found.ndcg_at_10 == pytest.approx(ndcg_score([labels], [scores], k=10))
 
     def test_calibration_error_is_zero_where_each_bins_clicks_match_its_probability(self):
         scores = np.repeat([0.25, 0.75], 40)
@@ -92,7 +92,7 @@ class TestQuality:
     def test_metrics_that_need_a_click_are_none_without_one(self):
         scores, labels, offsets = sample(0)
         found = quality(scores, np.zeros_like(labels), offsets, "probability")
-        assert (found.auc, found.gauc, found.ndcg10) == (None, None, None)
+        assert (found.auc, found.gauc, found.ndcg_at_10) == (None, None, None)
         assert found.logloss is not None
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])

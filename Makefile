@@ -1,0 +1,38 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench-report clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(READY) ## Make .venv with rankserve and its dev extras
+
+# torch first: where there is no NVIDIA GPU its CPU build saves gigabytes of CUDA libraries.
+$(READY): pyproject.toml .ci/install-torch
+	@echo "setup: a virtual environment in $(VENV)/ (once; downloads a few hundred megabytes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@BIN=$(BIN) sh .ci/install-torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (DATA=criteo.tsv for real rows)
+	@$(BIN)/python -m bench demo $(if $(DATA),--data $(DATA))
+
+test: lint ## Lint, types, tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+bench-report: $(READY) ## Write benchmarks.md from bench/results/
+	@$(BIN)/python -m bench report
+
+clean: ## Remove what was built; the environment too
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,249 @@
+"""``python -m bench``: measure targets, compare them, write benchmarks.md."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rankers.command_line import CommandLine, json_option, print_json
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.measure import Load
+    from bench.measurement import Measurement
+    from bench.tables import Table
+    from bench.targets import Target
+    from bench.workload import Workload
+    from rankers.requests import RequestBatch
+
+_TARGET_HELP = """A TARGET is an artifact's folder (or a run's), grpc://host:port/model, or a ranker
+(file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager torch."""
+
+
+@click.group(cls=CommandLine)
+def main() -> None:
+    """Measure the latency of rankers, soundly."""
+
+
+def _load_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that ``run`` and ``compare`` share."""
+    options = [
+        click.option("--requests", type=click.Path(path_type=Path),
+                     help="Requests to send (safetensors); by default a ranker's own."),
+        click.option("--candidates", type=int,
+                     help="Candidates in each request; by default its own."),
+        click.option("--concurrency", type=int, default=1, show_default=True,
+                     help="Closed loop: requests under way at once."),
+        click.option("--rate", type=float, help="Open loop: Poisson arrivals per second."),
+        click.option("--count", type=int, help="Requests to send to each target.  [default: 2000]"),
+        click.option("--duration", type=float, help="Seconds for each target, instead of a count."),
+        click.option("--warmup", type=int, default=100, show_default=True,
+                     help="Requests before the clock starts."),
+        click.option("--workers", type=int,
+                     help="Open loop: requests that can be under way at once."),
+        click.option("--threads", type=int,
+                     help="Of one call in process.  [default: one for each physical core]"),
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu",
+                     show_default=True, help="Where targets run."),
+        click.option("--seed", type=int, default=0, show_default=True,
+                     help="Of the requests' choice and the arrivals."),
+        click.option("--out", type=click.Path(path_type=Path), help="Write the measurements here."),
+        json_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command(epilog=_TARGET_HELP)
+@click.argument("target")
+@_load_options
+def run(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
+    from bench.measure import measure
+    from bench.tables import latency_table
+
+    with ExitStack() as opened:
+        (subject,), workload, load = _open([target], opened, **options)
+        measurement = measure(subject, workload, load, command=_command())
+    _keep([measurement], out)
+    if as_json:
+        print_json(measurement.to_json())
+    else:
+        _print([latency_table([measurement])], [measurement])
+
+
+@main.command(epilog=_TARGET_HELP)
+@click.argument("targets", nargs=-1, required=True)
+@click.option("--rounds", type=int, default=5, show_default=True, help="Turns of each target.")
+@_load_options
+def compare(
+    targets: tuple[str, ...], rounds: int, out: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Measure TARGETS in turn, so that noise hits all alike, and compare them with the first."""
+    from bench.measure import measure_interleaved
+    from bench.tables import latency_table, ratio_table
+
+    with ExitStack() as opened:
+        subjects, workload, load = _open(targets, opened, **options)
+        found = measure_interleaved(
+            subjects, workload, load, rounds=rounds, command=_command(), say=_say
+        )
+    _keep(found.measurements, out)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print([latency_table(found.measurements), ratio_table(found.ratios)], found.measurements)
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path),
+              help="A Criteo file to train on, in place of the synthetic log.")  # fmt: skip
+@click.option("--rows", type=click.IntRange(min=1), default=400_000, show_default=True,
+              help="Of the synthetic log.")  # fmt: skip
+@click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True,
+              help="Sent through the client; their scores are compared.")  # fmt: skip
+@click.option("--measured", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="Requests that each variant is measured with.")  # fmt: skip
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build/demo"),
+              show_default=True, help="The folder of what is made.")  # fmt: skip
+@click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"),
+              show_default=True, help="The Triton model repository.")  # fmt: skip
+@json_option
+def demo(as_json: bool, **options: Any) -> None:
+    """Do the main job: train, optimize, gate, deploy, serve, compare, measure."""
+    from bench.demo import DemoOptions, run_demo
+    from bench.demo_report import demo_table
+
+    chosen = DemoOptions(**options)
+    summary = run_demo(chosen)
+    if as_json:
+        print_json(summary)
+        return
+    _print([demo_table(summary)], [])
+    for each in summary["variants"]:
+        for reason in each["void"]:
+            _say(f"void: {each['name']}: {reason}")
+    click.echo(f"report: {chosen.build / 'report.html'}   numbers: {chosen.build / 'summary.json'}")
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"),
+              show_default=True, help="The folder of results files.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks.md"),
+              show_default=True, help="The page to write.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the page is not up to date.")
+@json_option
+def report(results: Path, out: Path, check: bool, as_json: bool) -> None:
+    """Write benchmarks.md from the results files."""
+    from bench.report import results_page
+    from rankers.files import write_atomically
+
+    page = results_page(results)
+    current = out.is_file() and out.read_text() == page
+    if not check and not current:
+        write_atomically(out, page)
+    if as_json:
+        print_json({"page": str(out), "was_current": current, "written": not check and not current})
+    elif check and not current:
+        _say(f"{out} is not what {results} gives: run python -m bench report")
+    else:
+        click.echo(f"{out} {'is up to date' if current else 'written'}")
+    if check and not current:
+        sys.exit(1)
+
+
+def _open(
+    specs: Sequence[str], opened: ExitStack, *, threads: int | None, device: str, **options: Any
+) -> tuple[list[Target], Workload, Load]:
+    """Open the targets, draw the workload and read the load, mistakes first."""
+    from bench.measure import Load
+    from bench.targets import open_target
+
+    count, duration = options["count"], options["duration"]
+    load = Load(
+        count=2000 if count is None and duration is None else count,
+        duration_s=duration,
+        concurrency=options["concurrency"],
+        rate_per_s=options["rate"],
+        workers=options["workers"],
+        warmup=options["warmup"],
+        seed=options["seed"],
+    )
+    targets = []
+    for spec in specs:
+        targets.append(open_target(spec, device=device, threads=threads))
+        opened.callback(targets[-1].close)
+    workload = _workload(options["requests"], targets, options["candidates"], options["seed"])
+    return targets, workload, load
+
+
+def _workload(
+    path: Path | None, targets: Sequence[Target], candidates: int | None, seed: int
+) -> Workload:
+    from bench.workload import draw_workload
+    from rankers.requests import load_requests
+
+    own = (getattr(target, "evaluation", None) for target in targets)
+    log: RequestBatch | None = (
+        load_requests(path)
+        if path is not None
+        else next((batch for batch in own if batch is not None), None)
+    )
+    if log is None:
+        raise UserError("no target brings requests of its own: give a file with --requests")
+    return draw_workload(log, candidates=candidates, seed=seed)
+
+
+def _keep(measurements: Sequence[Measurement], out: Path | None) -> None:
+    from bench.measurement import save_measurements
+
+    if out is not None:
+        save_measurements(measurements, out)
+
+
+def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)  # a file or a pipe: no window to fit
+    for table in tables:
+        if not table.rows:
+            continue
+        shown = RichTable(
+            title=table.title,
+            title_justify="left",
+            caption=table.note,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        for place, column in enumerate(table.columns):
+            shown.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+        for row in table.rows:
+            # An interval goes under its percentile: side by side they do not fit in 80 columns.
+            shown.add_row(row[0], *(text.replace(" (", "\n(") for text in row[1:]))
+        console.print(shown)
+    for each in measurements:
+        for reason in each.void:
+            _say(f"void: {each.name}: {reason}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _command() -> str:
+    """Return the command line that was given."""
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])

@@ -1,0 +1,290 @@
+"""Load on a target: a closed loop at a concurrency, an open loop at a schedule.
+
+Nothing here knows what a target is: a load calls a function with prepared requests, which are made
+before the timed section. Each worker is a thread. In the open loop a free worker claims the next
+arrival ahead of its time, sleeps until it is due and sends it itself: no queue and no wake-up of
+another thread lie between the due time and the call.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rankers.requests import Array
+
+# The kernel wakes a sleeper some 50 to 100 µs after its time, so the last stretch is polled: first
+# by sleeps of 0, which give the interpreter lock to whoever has an answer to read but cost some
+# 60 µs each, then without letting go.
+_POLLED_S = 0.000_2
+_HELD_S = 0.000_07
+# A sleeping worker looks up this often to see whether the load was called off.
+_LONGEST_SLEEP_S = 0.2
+_LEAD_S = 0.005
+_MESSAGES = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadResult:
+    """What a load did; warm-up is not in it.
+
+    Attributes:
+        index: Which of the prepared requests each answered one was, int64 ``[ok]``.
+        intended_s: When each was due, float64 ``[ok]`` seconds after the beginning. In a closed
+            loop a request is due when it is sent.
+        started_s: When each was sent, ``[ok]``.
+        finished_s: When each was answered, ``[ok]``.
+        lag_s: How late the generator itself was, for the arrivals a free worker waited for; empty
+            in a closed loop.
+        errors: Requests whose call raised.
+        error_messages: The first few different ones.
+        late: Arrivals that found every worker busy. They were sent late and count from when they
+            were due.
+        dropped: Arrivals that were given up because they were too late.
+        duration_s: From the beginning to the last answer.
+    """
+
+    index: Array
+    intended_s: Array
+    started_s: Array
+    finished_s: Array
+    lag_s: Array
+    errors: int
+    error_messages: tuple[str, ...]
+    late: int
+    dropped: int
+    duration_s: float
+
+    @property
+    def ok(self) -> int:
+        """Requests that were answered."""
+        return len(self.index)
+
+    @property
+    def response_s(self) -> Array:
+        """From when each was due to its answer: what a user waits, float64 ``[ok]``."""
+        return self.finished_s - self.intended_s
+
+    @property
+    def service_s(self) -> Array:
+        """From when each was sent to its answer, float64 ``[ok]``."""
+        return self.finished_s - self.started_s
+
+
+def closed_loop(
+    call: Callable[[Any], Any],
+    requests: Sequence[Any],
+    *,
+    concurrency: int,
+    count: int | None = None,
+    duration_s: float | None = None,
+    warmup: int = 0,
+) -> LoadResult:
+    """Send from ``concurrency`` threads, each as soon as its last request was answered.
+
+    Request k of the run is ``requests[k % len(requests)]``, whichever thread sends it: no two
+    threads send the same one at the same time, and two runs send the same requests.
+
+    Args:
+        call: The target. What it returns is not looked at; what it raises is counted.
+        requests: Prepared requests.
+        concurrency: How many are under way at any time.
+        count: How many requests to send; or
+        duration_s: for how long.
+        warmup: Requests to send and forget before, over all threads; at least one each if not 0.
+    """
+    if (count is None) == (duration_s is None):
+        raise ValueError("give either count or duration_s")
+
+    def work(worker: _Worker, stage: _Stage) -> None:
+        for number in stage.numbers(count):
+            started = time.perf_counter()
+            if duration_s is not None and started - stage.beginning >= duration_s:
+                return
+            worker.send(number, started, started)
+
+    return _run(call, requests, work, workers=concurrency, warmup=warmup, lead_s=0.0)
+
+
+def open_loop(
+    call: Callable[[Any], Any],
+    requests: Sequence[Any],
+    *,
+    schedule_s: Array,
+    workers: int,
+    warmup: int = 0,
+    drop_after_s: float = 30.0,
+) -> LoadResult:
+    """Send request k at ``schedule_s[k]``, whether or not earlier ones were answered.
+
+    Args:
+        call: The target. What it returns is not looked at; what it raises is counted.
+        requests: Prepared requests; arrival k sends ``requests[k % len(requests)]``.
+        schedule_s: When each is due, seconds after the beginning (`bench.arrivals`).
+        workers: How many can be under way at once. For a target that queues by itself there must be
+            so many that none is ever late; for a function called in process this is the number of
+            servers in front of which the late ones queue.
+        warmup: Requests to send and forget before, over all workers; at least one each if not 0.
+        drop_after_s: An arrival later than this is given up, so that an overloaded run ends.
+    """
+    due_s = schedule_s.tolist()  # Python floats: indexing an array costs ten times as much
+
+    def work(worker: _Worker, stage: _Stage) -> None:
+        for number in stage.numbers(len(due_s)):
+            intended = stage.beginning + due_s[number]
+            behind = time.perf_counter() - intended
+            if behind > drop_after_s:
+                worker.dropped += 1
+                continue
+            if behind > 0:
+                worker.late += 1
+                worker.send(number, intended, time.perf_counter())
+                continue
+            if not _sleep_until(intended, stage.called_off):
+                return
+            started = time.perf_counter()
+            worker.lags.append(started - intended)
+            worker.send(number, intended, started)
+
+    return _run(call, requests, work, workers=workers, warmup=warmup, lead_s=_LEAD_S)
+
+
+@dataclass(slots=True)
+class _Stage:
+    """What the workers of one load share."""
+
+    called_off: threading.Event = field(default_factory=threading.Event)
+    beginning: float = 0.0
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def numbers(self, count: int | None) -> Iterator[int]:
+        """Claim request numbers, each for one worker alone, until ``count`` or being called off."""
+        while not self.called_off.is_set():
+            number = next(self._numbers)  # one bytecode into C: atomic
+            if count is not None and number >= count:
+                return
+            yield number
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One thread's calls and what became of them."""
+
+    call: Callable[[Any], Any]
+    requests: Sequence[Any]
+    answered: list[tuple[int, float, float, float]] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    dropped: int = 0
+    last: float = 0.0
+
+    def send(self, number: int, intended: float, started: float) -> None:
+        index = number % len(self.requests)
+        try:
+            self.call(self.requests[index])
+        except Exception as error:  # noqa: BLE001 - whatever a target raises is a failed request
+            self.last = time.perf_counter()
+            self.errors[f"{type(error).__name__}: {error}"] += 1
+            return
+        self.last = time.perf_counter()
+        self.answered.append((index, intended, started, self.last))
+
+    def warm_up(self, first: int, count: int) -> None:
+        """Send without counting. A failure is not hidden by this: it comes again when counted."""
+        for number in range(first, first + count):
+            self.send(number, 0.0, 0.0)
+        self.answered.clear()
+        self.errors.clear()
+
+
+def _run(
+    call: Callable[[Any], Any],
+    requests: Sequence[Any],
+    work: Callable[[_Worker, _Stage], None],
+    *,
+    workers: int,
+    warmup: int,
+    lead_s: float,
+) -> LoadResult:
+    """Start the workers, warm them up, let them begin together, and gather what they did."""
+    if workers < 1 or not requests:
+        raise ValueError("a load needs at least 1 worker and 1 request")
+    stage = _Stage()
+    crew = [_Worker(call, requests) for _ in range(workers)]
+    each = -(-warmup // workers)
+
+    def begin() -> None:
+        stage.beginning = time.perf_counter() + lead_s
+
+    barrier = threading.Barrier(workers, action=begin)
+
+    def life(number: int) -> None:
+        crew[number].warm_up(number * each, each)
+        barrier.wait()
+        work(crew[number], stage)
+
+    with _still_memory(), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        futures = [pool.submit(life, number) for number in range(workers)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:  # Ctrl-C above all: let no thread go on sending
+            stage.called_off.set()
+            barrier.abort()
+            raise
+    return _gather(crew, stage.beginning)
+
+
+def _gather(crew: list[_Worker], beginning: float) -> LoadResult:
+    answered = sorted((row for worker in crew for row in worker.answered), key=lambda row: row[1])
+    table = np.array(answered, dtype=np.float64).reshape(-1, 4)
+    errors: Counter[str] = sum((worker.errors for worker in crew), Counter())
+    return LoadResult(
+        index=table[:, 0].astype(np.int64),
+        intended_s=table[:, 1] - beginning,
+        started_s=table[:, 2] - beginning,
+        finished_s=table[:, 3] - beginning,
+        lag_s=np.array([lag for worker in crew for lag in worker.lags], dtype=np.float64),
+        errors=errors.total(),
+        error_messages=tuple(message for message, _ in errors.most_common(_MESSAGES)),
+        late=sum(worker.late for worker in crew),
+        dropped=sum(worker.dropped for worker in crew),
+        duration_s=max(max(worker.last for worker in crew) - beginning, 0.0),
+    )
+
+
+def _sleep_until(moment: float, called_off: threading.Event) -> bool:
+    """Sleep until ``moment`` of ``time.perf_counter``; return False if the load was called off."""
+    while (left := moment - time.perf_counter()) > _POLLED_S:
+        time.sleep(min(left - _POLLED_S, _LONGEST_SLEEP_S))
+        if called_off.is_set():
+            return False
+    while moment - time.perf_counter() > _HELD_S:
+        time.sleep(0)
+    while time.perf_counter() < moment:
+        pass
+    return True
+
+
+@contextmanager
+def _still_memory() -> Iterator[None]:
+    """Keep the collector from walking prepared requests: its pauses would be ours in the tail."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

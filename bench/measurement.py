@@ -1,0 +1,236 @@
+"""A measurement: what was measured, how, where, what came out, and whether it can be believed.
+
+Its JSON file is the only source of any number in a report. Everything that can be derived (rates,
+percentiles, the reasons that make it void) is computed from the raw data, and again when a file is
+read, so that a file cannot contradict itself.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.environment import Environment
+from bench.latencies import Latencies, merge
+from bench.validity import void_reasons
+from rankers.errors import UserError
+from rankers.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+SCHEMA = 1
+KIND = "rankserve-measurement"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the requests.
+
+    Attributes:
+        ok: Answered.
+        errors: Their call raised.
+        dropped: Given up before they were sent, because they were too late.
+        late: Of those sent, the ones that found every worker busy.
+        candidates: Scored in the answered ones.
+    """
+
+    ok: int
+    errors: int = 0
+    dropped: int = 0
+    late: int = 0
+    candidates: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent."""
+        return self.ok + self.errors
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts as JSON-ready data."""
+        return {"sent": self.sent} | {name: getattr(self, name) for name in self.__slots__}
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            **{name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """One target under one load.
+
+    Attributes:
+        target: What `bench.targets.Target.describe` said; ``name``, ``kind`` and ``device`` at
+            least.
+        workload: What `bench.workload.Workload.describe` said.
+        load: ``mode`` (``closed`` or ``open``) and its settings.
+        response: From when each request was due to its answer: what a user waits.
+        service: From when each was sent to its answer.
+        lag: How late the generator itself was; empty for a closed loop.
+        counts: What became of the requests.
+        error_messages: The first few different ones.
+        duration_s: Of the timed part.
+        environment: The machine.
+        steal_share: Of CPU time during the run, taken by other guests of the host; None if unknown.
+        load_average: Of the last minute, before the run.
+        command: What reproduces the measurement.
+        timestamp_utc: When it was made, ISO 8601.
+    """
+
+    target: dict[str, Any]
+    workload: dict[str, Any]
+    load: dict[str, Any]
+    response: Latencies
+    service: Latencies
+    lag: Latencies
+    counts: Counts
+    error_messages: tuple[str, ...]
+    duration_s: float
+    environment: Environment
+    steal_share: float | None
+    load_average: float
+    command: str
+    timestamp_utc: str
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return str(self.target["name"])
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the target ran on a GPU."""
+        return str(self.target["device"]).startswith("cuda")
+
+    @property
+    def requests_per_s(self) -> float:
+        """Answered requests per second."""
+        return self.counts.ok / self.duration_s if self.duration_s else 0.0
+
+    @property
+    def candidates_per_s(self) -> float:
+        """Candidates scored per second."""
+        return self.counts.candidates / self.duration_s if self.duration_s else 0.0
+
+    @property
+    def void(self) -> tuple[str, ...]:
+        """Why the measurement cannot be believed, and what to do; empty if it can."""
+        return tuple(void_reasons(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the measurement as JSON-ready data."""
+        return {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "target": self.target,
+            "workload": self.workload,
+            "load": self.load,
+            "response": self.response.to_json(),
+            "service": self.service.to_json(),
+            "lag": self.lag.to_json(),
+            "counts": self.counts.to_json(),
+            "requests_per_s": self.requests_per_s,
+            "candidates_per_s": self.candidates_per_s,
+            "void": list(self.void),
+            "error_messages": list(self.error_messages),
+            "duration_s": self.duration_s,
+            "environment": self.environment.to_json(),
+            "steal_share": self.steal_share,
+            "load_average": self.load_average,
+            "command": self.command,
+            "timestamp_utc": self.timestamp_utc,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Measurement:
+        """Read what `to_json` wrote; derived numbers are computed anew."""
+        counts = {name: data["counts"][name] for name in Counts.__slots__}
+        return cls(
+            target=data["target"],
+            workload=data["workload"],
+            load=data["load"],
+            response=Latencies.from_json(data["response"]),
+            service=Latencies.from_json(data["service"]),
+            lag=Latencies.from_json(data["lag"]),
+            counts=Counts(**counts),
+            error_messages=tuple(data["error_messages"]),
+            duration_s=data["duration_s"],
+            environment=Environment.from_json(data["environment"]),
+            steal_share=data["steal_share"],
+            load_average=data["load_average"],
+            command=data["command"],
+            timestamp_utc=data["timestamp_utc"],
+        )
+
+
+def save_measurements(measurements: Sequence[Measurement], path: Path) -> None:
+    """Write measurements to one JSON file, all or nothing."""
+    data = {"kind": KIND, "schema": SCHEMA, "measurements": [m.to_json() for m in measurements]}
+    write_atomically(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def load_measurements(path: Path) -> tuple[Measurement, ...]:
+    """Read what `save_measurements` wrote.
+
+    Raises:
+        UserError: The file is missing, damaged, something else, or of another version.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as measurements: {error}") from error
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise UserError(f"{path}: not a file of measurements (its kind is not {KIND!r})")
+    if data.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path}: schema {data.get('schema')}; this rankserve reads {SCHEMA}: "
+            "upgrade it, or measure again"
+        )
+    try:
+        return tuple(Measurement.from_json(each) for each in data["measurements"])
+    except KeyError as error:
+        raise UserError(f"{path}: damaged: {error} is missing; measure again") from error
+    except (
+        TypeError, ValueError, AttributeError, IndexError, UserError, binascii.Error, zlib.error,
+    ) as error:  # fmt: skip
+        raise UserError(f"{path}: damaged: {error}; measure again") from error
+
+
+def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
+    """Join rounds of the same target, workload and load on the same machine.
+
+    Raises:
+        UserError: There are none, or they do not belong together; the message says in what.
+    """
+    if not parts:
+        raise UserError("there are no measurements to merge")
+    first = parts[0]
+    for part in parts[1:]:
+        for field in ("target", "workload", "load", "environment"):
+            if getattr(part, field) != getattr(first, field):
+                raise UserError(
+                    f"measurements of {first.name!r} and {part.name!r} differ in their {field}: "
+                    "they cannot be merged"
+                )
+    messages = dict.fromkeys(message for part in parts for message in part.error_messages)
+    return replace(
+        first,
+        response=merge([part.response for part in parts]),
+        service=merge([part.service for part in parts]),
+        lag=merge([part.lag for part in parts]),
+        counts=sum((part.counts for part in parts[1:]), first.counts),
+        error_messages=tuple(messages)[:3],
+        duration_s=sum(part.duration_s for part in parts),
+        steal_share=_weighted_steal(parts),
+    )
+
+
+def _weighted_steal(parts: Sequence[Measurement]) -> float | None:
+    known = [(part.steal_share, part.duration_s) for part in parts if part.steal_share is not None]
+    seconds = sum(duration for _, duration in known)
+    return sum(share * duration for share, duration in known) / seconds if seconds else None

@@ -1,0 +1,138 @@
+"""Measurements as rows of text: the same figures in the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.latencies import percentile_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.environment import Environment
+    from bench.latencies import Latencies
+    from bench.measure import Ratio
+    from bench.measurement import Measurement
+
+PRINTED_QUANTILES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: Above it.
+        columns: Their headings, with units. The first column is text, the others are figures.
+        rows: One text for each column.
+        note: Below it; may be empty.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def latency_table(measurements: Sequence[Measurement], title: str = "Latency") -> Table:
+    """Return one row for each measurement: percentiles with intervals, and throughput.
+
+    A load that all have in common is said in the title, else in a column.
+    """
+    percentiles = tuple(f"{percentile_label(each)}, ms" for each in PRINTED_QUANTILES)
+    loads = {load_text(each) for each in measurements}
+    common = len(loads) == 1
+    return Table(
+        title=f"{title}: {next(iter(loads))}" if common else title,
+        columns=(
+            "target",
+            *(() if common else ("load",)),
+            *percentiles,
+            "requests/s",
+            "candidates/s",
+        ),
+        rows=tuple(
+            (
+                f"{each.name} (void)" if each.void else each.name,
+                *(() if common else (load_text(each),)),
+                *(percentile_text(each.response, quantile) for quantile in PRINTED_QUANTILES),
+                number_text(each.requests_per_s),
+                number_text(each.candidates_per_s),
+            )
+            for each in measurements
+        ),
+        note="Response times with 95 % intervals. -: too few requests for that percentile.",
+    )
+
+
+def ratio_table(ratios: Sequence[Ratio]) -> Table:
+    """Return one row for each ratio, with its spread between rounds."""
+    return Table(
+        title="Compared",
+        columns=("target", "with", "percentile", "ratio", "rounds, lowest-highest"),
+        rows=tuple(
+            (
+                each.target,
+                each.baseline,
+                percentile_label(each.quantile),
+                f"{each.value:.2f}",
+                f"{each.low:.2f}-{each.high:.2f}",
+            )
+            for each in ratios
+        ),
+        note="Below 1 is faster. Where the spread holds 1, the rounds do not agree.",
+    )
+
+
+def percentile_text(latencies: Latencies, quantile: float) -> str:
+    """Return such as ``1.38 (1.32-1.44)`` in milliseconds, or ``-`` below the sample floor."""
+    found = latencies.percentile(quantile)
+    if found is None:
+        return "-"
+    value, low, high = (ms_text(each) for each in (found.value_us, found.low_us, found.high_us))
+    return f"{value} ({low}-{high})"
+
+
+def ms_text(microseconds: float) -> str:
+    """Return milliseconds with three significant digits."""
+    return number_text(microseconds / 1e3)
+
+
+def number_text(value: float) -> str:
+    """Return three significant digits, never in powers of ten: ``0.0123``, ``1.38``, ``12,300``."""
+    if not value:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    decimals = max(0, 2 - int(f"{rounded:e}".partition("e")[2]))
+    return f"{rounded:,.{decimals}f}"
+
+
+def load_text(measurement: Measurement) -> str:
+    """Return such as ``open, Poisson 200/s; 128 candidates``."""
+    load, workload = measurement.load, measurement.workload["name"]
+    if load["mode"] == "closed":
+        return f"closed, {load['concurrency']} at once; {workload}"
+    pattern = str(load["pattern"]).capitalize()
+    return f"open, {pattern} {load['rate_per_s']:g}/s; {workload}"
+
+
+def environment_text(environment: Environment) -> str:
+    """Return a machine and its libraries in one line."""
+    parts = [
+        environment.cpu,
+        f"{environment.physical_cores} cores",
+        f"{environment.logical_cores} threads",
+        f"{environment.usable_cores} usable",
+        f"{environment.memory_bytes / 2**30:.0f} GiB",
+        " ".join(environment.isa),
+        *(f"{gpu['name']}, driver {gpu['driver_version']}" for gpu in environment.gpu),
+        environment.kernel,
+        f"Python {environment.python}",
+        ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
+    ]
+    if environment.cpu_limit is not None:
+        parts.insert(4, f"limited to {environment.cpu_limit:g} cores")
+    if environment.governor:
+        parts.insert(4, f"governor {environment.governor}")
+    return "; ".join(part for part in parts if part)

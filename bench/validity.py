@@ -1,0 +1,59 @@
+"""When a measurement cannot be believed: its tail is then the machine's or the generator's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.latencies import percentile_label, sample_floor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.measurement import Measurement
+
+LARGEST_LAG_SHARE = 0.05
+LARGEST_STEAL_SHARE = 0.05
+LARGEST_LATE_SHARE = 0.01
+
+
+def void_reasons(measurement: Measurement) -> Iterator[str]:
+    """Yield why the measurement cannot be believed; each reason says what to do."""
+    yield from _failures(measurement)
+    yield from _disturbances(measurement)
+
+
+def _failures(measurement: Measurement) -> Iterator[str]:
+    counts = measurement.counts
+    if counts.errors:
+        first = measurement.error_messages[0] if measurement.error_messages else "no message"
+        yield f"{counts.errors} of {counts.sent} requests failed ({first}): mend the cause"
+    if counts.dropped:
+        yield f"{counts.dropped} arrivals were dropped: the target cannot keep up, lower the rate"
+    if counts.ok < (floor := sample_floor(0.99)):
+        yield (
+            f"{counts.ok} answered requests are too few for a {percentile_label(0.99)}: "
+            f"send {floor} or more"
+        )
+
+
+def _disturbances(measurement: Measurement) -> Iterator[str]:
+    counts, steal = measurement.counts, measurement.steal_share
+    if steal is not None and steal > LARGEST_STEAL_SHARE:
+        yield (
+            f"{steal:.1%} of CPU time was stolen by other guests of the host: "
+            "measure on a quieter machine"
+        )
+    queues_by_itself = measurement.target.get("instances") is None
+    if queues_by_itself and counts.late > LARGEST_LATE_SHARE * counts.sent:
+        yield (
+            f"{counts.late} arrivals found every worker busy: the generator throttled the load, "
+            "give it more workers"
+        )
+    if not measurement.lag.count or not measurement.response.count:
+        return
+    lag_us, p99_us = measurement.lag.point_us(0.99), measurement.response.point_us(0.99)
+    if lag_us > LARGEST_LAG_SHARE * p99_us:
+        yield (
+            f"the generator's own lag (p99 {lag_us:.0f} µs) is above {LARGEST_LAG_SHARE:.0%} of "
+            f"the response p99 ({p99_us / 1e3:.2f} ms): give it a core of its own"
+        )

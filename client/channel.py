@@ -1,0 +1,102 @@
+"""The gRPC channel to a Triton server, and what its refusals mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from client.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    ModelNotReady,
+    RankClientError,
+    ServerOverloaded,
+    ServerUnreachable,
+)
+from rankers.errors import nearest
+
+_OPTIONS = [
+    # Given options replace gRPC's defaults one by one; a request of many candidates is over 4 MB.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Keeps an idle connection alive through NATs. Triton takes pings less than 300 s apart for
+    # abuse and closes the connection.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A server that comes back is to be found at once, not after gRPC's minutes of back-off.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+def open_channel(url: str) -> tuple[grpc.Channel, Any]:
+    """Return a channel that lives as long as its client, and the server's methods on it."""
+    channel = grpc.insecure_channel(url, options=_OPTIONS)
+    return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def explain(
+    error: grpc.RpcError, stub: Any, url: str, model: str, timeout_s: float
+) -> RankClientError:
+    """Return what a failed call means, as an exception to raise.
+
+    Args:
+        error: What gRPC raised.
+        stub: Asked for the models there are, if this one is unknown.
+        url: The server.
+        model: The model asked for.
+        timeout_s: How long the call was given.
+    """
+    code, details = error.code(), " ".join((error.details() or "").split())
+    where = f"model {model!r} at {url}"
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED or "timeout expired" in details.lower():
+        return DeadlineExceeded(
+            f"{where}: no scores within {timeout_s * 1000:g} ms: "
+            "allow more time, send fewer candidates or fewer requests at once"
+        )
+    if "maximum queue size" in details:
+        return ServerOverloaded(
+            f"{where}: its queue is full: send fewer requests at once, or serve more instances"
+        )
+    if code == grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequest(f"{where}: {_without_preamble(details)}")
+    if "unknown model" in details or "is not ready" in details or "not found" in details.lower():
+        return _missing(stub, url, model, details)
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return ServerUnreachable(
+            f"no server answers at {url}: start one with `python -m optimize serve`, or give its "
+            f"gRPC host:port ({details})"
+        )
+    return ModelFailed(f"{where}: {_without_preamble(details)} ({code.name})")
+
+
+def _missing(stub: Any, url: str, model: str, details: str) -> RankClientError:
+    try:
+        index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=2.0).models
+    except grpc.RpcError:
+        return ModelNotFound(f"no model {model!r} at {url}: {details}")
+    states = {each.name: each for each in index}
+    if model in states and states[model].state != "READY":
+        # The Python backend ends its report with a traceback, which is for the log.
+        reason = states[model].reason.split("\n\nAt:", maxsplit=1)[0]
+        reason = " ".join(reason.split()) or "it was not loaded"
+        return ModelNotReady(
+            f"model {model!r} at {url} is not ready: {reason}: wait, or see the server's log"
+        )
+    if model in states:
+        return ModelNotReady(f"model {model!r} at {url} is not ready: {details}: try again")
+    return ModelNotFound(f"no model {model!r} at {url}; {nearest(model, states)}")
+
+
+def _without_preamble(details: str) -> str:
+    """Drop what Triton puts before a message: its own request ID, which clients do not know."""
+    if details.startswith("[request id:") and "] " in details:
+        return details.split("] ", maxsplit=1)[1]
+    return details

@@ -1,0 +1,73 @@
+"""Run one stage on one artifact, once: the result is kept under a key of all it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.artifact import Artifact, Step, fingerprint, open_artifact, seal
+from optimize.stages import make_stage, stage_options
+from optimize.versions import library_versions
+from rankers.errors import UserError
+from rankers.files import new_folder
+
+if TYPE_CHECKING:
+    from optimize.stages import Stage
+
+
+def stage_folder(name: str, stage: Stage, source: Artifact, store: Path) -> Path:
+    """Return where in ``store`` the result of a stage is, or will be.
+
+    The name ends in a fingerprint of the stage, its options and code, the libraries' versions and
+    the content of the artifact that it reads.
+    """
+    code = sys.modules[type(stage).__module__].__file__ or ""
+    key = fingerprint(
+        {
+            "stage": name,
+            "options": stage_options(stage),
+            "code": hashlib.sha256(Path(code).read_bytes()).hexdigest(),
+            "versions": library_versions(*stage.needs),
+            "source": source.key,
+        }
+    )
+    return store / f"{name}-{key[:16]}"
+
+
+def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path) -> Artifact:
+    """Run a stage, or return what it made before.
+
+    Args:
+        name: The stage's name.
+        options: Its options; the rest have their defaults.
+        source: The artifact it reads.
+        store: The folder that keeps results.
+
+    Raises:
+        UserError: The stage cannot read this format or cannot convert the model.
+    """
+    stage = make_stage(name, options)
+    if source.manifest.format != stage.consumes:
+        raise UserError(
+            f"stage {name!r} reads {stage.consumes} artifacts; {source.folder} is "
+            f"{source.manifest.format}"
+        )
+    folder = stage_folder(name, stage, source, store)
+    if not folder.exists():
+        started = time.perf_counter()
+        with new_folder(folder) as aside:
+            manifest = stage.run(source, aside)
+            step = Step(
+                stage=name,
+                options=stage_options(stage),
+                source=source.key,
+                versions=library_versions(*stage.needs),
+                seconds=round(time.perf_counter() - started, 3),
+            )
+            lineage = (*source.manifest.lineage, step)
+            seal(aside, replace(manifest, lineage=lineage, verdicts=()))
+    return open_artifact(folder)

@@ -1,0 +1,297 @@
+"""The first step of every run: the ranker as it is becomes a torch.export program.
+
+The user's code runs here and nowhere else. Everything after works on files: the program, the
+evaluation requests, and what the original module scored on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import shutil
+import time
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optimize.artifact import (
+    EVIDENCE,
+    Artifact,
+    ArtifactError,
+    Manifest,
+    Step,
+    fingerprint,
+    open_artifact,
+    seal,
+)
+from optimize.versions import library_versions
+from rankers.errors import UserError
+from rankers.files import new_folder
+from rankers.requests import RequestBatch, load_requests, save_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch.export import ExportedProgram
+
+    from rankers.ranker import Ranker
+    from rankers.requests import Array, Columns
+
+STAGE = "capture"
+# Rows of the sample that is traced: a number no shape in a ranker is likely to have by itself.
+SAMPLE_ROWS = 11
+_CHUNK_ROWS = 8192
+# Kernels differ between batch sizes in the last bits of float32; a real dependence is far larger.
+_ROW_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What every later artifact is judged against.
+
+    Attributes:
+        evaluation: The labelled requests.
+        scores: What the original module scored on them, float32 ``[ΣN]``.
+        probes: For each probed number of candidates N, one request's rows and their scores.
+    """
+
+    evaluation: RequestBatch
+    scores: Array
+    probes: dict[int, tuple[Columns, Array]]
+
+
+def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifact:
+    """Export a ranker's module and score its evaluation requests, once for the same content.
+
+    Args:
+        ranker: What the user handed in.
+        store: The folder in which the artifact gets a folder named after its content.
+        candidates: The numbers of candidates N to probe parity at.
+
+    Returns:
+        A ``torch`` artifact with the evidence in its folder.
+
+    Raises:
+        UserError: The module gives NaN, scores a row differently depending on the other rows of its
+            batch, gives not one score a row, or cannot be exported.
+    """
+    started = time.perf_counter()
+    scores = score_batch(ranker.score, ranker.evaluation)
+    probes = _probes(ranker, candidates)
+    _check_scores(ranker, scores)
+    _check_rows_are_independent(ranker, probes)
+    key = _content_key(ranker, scores, candidates)
+    folder = store / f"{STAGE}-{key[:16]}"
+    if folder.exists():
+        try:
+            return open_artifact(folder)
+        except ArtifactError:  # damaged since: make it again
+            shutil.rmtree(folder)
+    from optimize.torch_program import PROGRAM, save_program
+
+    with new_folder(folder) as aside:
+        save_program(_export(ranker), aside / PROGRAM)
+        _write_evidence(aside / EVIDENCE, ranker.evaluation, scores, probes)
+        step = Step(
+            stage=STAGE,
+            options={"candidates": list(candidates)},
+            source="",
+            versions=library_versions("torch"),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        seal(
+            aside,
+            Manifest(
+                name=ranker.name,
+                format="torch",
+                model=PROGRAM,
+                signature=ranker.signature,
+                lineage=(step,),
+            ),
+        )
+    return open_artifact(folder)
+
+
+def load_evidence(artifact: Artifact) -> Evidence:
+    """Read what `capture` wrote beside the program.
+
+    Raises:
+        UserError: The artifact was not made by `capture`.
+    """
+    from safetensors.numpy import load_file
+
+    folder = artifact.folder / EVIDENCE
+    if not (folder / "scores.safetensors").is_file():
+        raise UserError(f"{artifact.folder}: holds no evidence; it is not a captured ranker")
+    tensors = load_file(folder / "scores.safetensors")
+    names = [feature.name for feature in artifact.manifest.signature.features]
+    probes = {}
+    for key in tensors:
+        if key.startswith("probe/") and key.endswith("/score"):
+            prefix = key.removesuffix("score")
+            columns = {name: tensors[f"{prefix}inputs/{name}"] for name in names}
+            probes[int(key.split("/")[1])] = (columns, tensors[key])
+    return Evidence(
+        evaluation=load_requests(folder / "evaluation.safetensors"),
+        scores=tensors["scores"],
+        probes=dict(sorted(probes.items())),
+    )
+
+
+def score_batch(score: Callable[[Columns], Array], batch: RequestBatch) -> Array:
+    """Score all rows of ``batch`` in chunks of whole requests; float32 ``[ΣN]``.
+
+    Args:
+        score: From flat columns to scores: a ranker's ``score`` or a predictor.
+        batch: The requests.
+    """
+    return np.concatenate([score(chunk.flat()) for chunk in batch.chunks(_CHUNK_ROWS)])
+
+
+def _probes(ranker: Ranker, candidates: Sequence[int]) -> dict[int, tuple[Columns, Array]]:
+    """Score one user against N candidates, for each N: candidates come from the whole batch."""
+    evaluation = ranker.evaluation
+    random = np.random.default_rng(0)
+    probes = {}
+    for count in candidates:
+        user = int(random.integers(len(evaluation)))
+        rows = random.integers(evaluation.rows, size=count)
+        columns = {
+            name: np.repeat(column[user : user + 1], count, axis=0)
+            for name, column in evaluation.user.items()
+        } | {name: column[rows] for name, column in evaluation.items.items()}
+        probes[count] = (columns, ranker.score(columns))
+    return probes
+
+
+def _check_scores(ranker: Ranker, scores: Array) -> None:
+    if len(scores) != ranker.evaluation.rows:
+        raise UserError(
+            f"ranker {ranker.name!r} gave {len(scores)} scores for {ranker.evaluation.rows} rows; "
+            "its forward returns one score a row, [rows] or [rows, 1]"
+        )
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        request = int(np.searchsorted(ranker.evaluation.offsets, bad[0], side="right")) - 1
+        raise UserError(
+            f"ranker {ranker.name!r} gives {scores[bad[0]]} for {len(bad)} of {len(scores)} "
+            f"evaluation rows, first in request {request}: train it again or mend its inputs"
+        )
+
+
+def _check_rows_are_independent(ranker: Ranker, probes: dict[int, tuple[Columns, Array]]) -> None:
+    """Compare the first rows of the largest probe with the same rows scored alone."""
+    columns, together = probes[max(probes)]
+    for row in range(min(3, len(together))):
+        alone = ranker.score({name: column[row : row + 1] for name, column in columns.items()})
+        difference = abs(float(alone[0]) - float(together[row]))
+        if difference > _ROW_TOLERANCE * max(1.0, abs(float(alone[0]))):
+            raise UserError(
+                f"ranker {ranker.name!r} scores a row {alone[0]:.6g} alone and {together[row]:.6g} "
+                f"among {len(together)}: rows must not depend on their batch (a softmax or a mean "
+                "over the batch, or batch statistics computed at inference)"
+            )
+
+
+def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> str:
+    """Fingerprint everything the export depends on: weights, code, inputs, and what came out."""
+    digest = hashlib.sha256()
+    for name, tensor in ranker.module.state_dict().items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    for function in _functions(ranker):
+        digest.update(_source(function).encode())
+    batch = ranker.evaluation
+    labels = {} if batch.labels is None else {"": batch.labels}
+    for columns in (batch.user, batch.items, {"": batch.offsets}, {"": scores}, labels):
+        for name, column in sorted(columns.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column).tobytes())
+    return fingerprint(
+        {
+            "content": digest.hexdigest(),
+            "name": ranker.name,
+            "signature": ranker.signature.to_json(),
+            "candidates": list(candidates),
+            "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+            "versions": library_versions("torch"),
+        }
+    )
+
+
+def _functions(ranker: Ranker) -> list[types.FunctionType]:
+    """Return the methods of every class in the module that is not torch's own, in a fixed order."""
+    kinds = {kind for each in ranker.module.modules() for kind in type(each).__mro__}
+    return [
+        function
+        for kind in sorted(kinds, key=lambda each: (each.__module__, each.__qualname__))
+        if not kind.__module__.startswith(("torch.", "builtins"))
+        for function in vars(kind).values()
+        if isinstance(function, types.FunctionType)
+    ]
+
+
+def _source(function: types.FunctionType) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # made at run time: its compiled form tells it apart
+        return function.__code__.co_code.hex()
+
+
+def _export(ranker: Ranker) -> ExportedProgram:
+    """Trace the module over columns in the signature's order, any number of rows from 1."""
+    import torch
+    from torch.export import Dim
+
+    from optimize.export_errors import explain_export_error
+
+    names = tuple(feature.name for feature in ranker.signature.features)
+    module = ranker.module.cpu().eval()
+
+    class Positional(torch.nn.Module):
+        """Takes columns by position, so that every artifact is called alike."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.ranker = module
+
+        def forward(self, *columns: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.ranker(**dict(zip(names, columns, strict=True)))
+            return scores.reshape(-1).float()
+
+    rows = np.resize(np.arange(ranker.evaluation.rows), SAMPLE_ROWS)
+    requests = np.searchsorted(ranker.evaluation.offsets, rows, side="right") - 1
+    columns = {name: x[requests] for name, x in ranker.evaluation.user.items()}
+    columns |= {name: x[rows] for name, x in ranker.evaluation.items.items()}
+    sample = tuple(torch.from_numpy(np.ascontiguousarray(columns[name])) for name in names)
+    dimension = Dim("rows", min=1)
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                Positional(), sample, dynamic_shapes=(tuple({0: dimension} for _ in names),)
+            )
+    except Exception as error:  # torch.export raises many kinds, few of them its own
+        raise UserError(
+            f"ranker {ranker.name!r} cannot be exported: {explain_export_error(error)}"
+        ) from error
+
+
+def _write_evidence(
+    folder: Path,
+    evaluation: RequestBatch,
+    scores: Array,
+    probes: dict[int, tuple[Columns, Array]],
+) -> None:
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    save_requests(evaluation, folder / "evaluation.safetensors")
+    tensors = {"scores": scores}
+    for count, (columns, expected) in probes.items():
+        tensors[f"probe/{count}/score"] = expected
+        for name, column in columns.items():
+            tensors[f"probe/{count}/inputs/{name}"] = np.ascontiguousarray(column)
+    save_file(tensors, folder / "scores.safetensors")

@@ -1,0 +1,67 @@
+"""Whether an artifact can run here: what its manifest requires, held against this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optimize.runtimes import open_predictor
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from optimize.artifact import Artifact
+
+
+def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
+    """Check what can be known before a model serves.
+
+    Args:
+        artifact: Opened, so its checksums agree.
+
+    Returns:
+        For each check its name, whether it passed, and what was found.
+    """
+    checks = [("checksums", True, f"{len(artifact.manifest.files)} files agree")]
+    checks += [_requirement(name, value) for name, value in artifact.manifest.requires.items()]
+    checks.append(_scores(artifact))
+    verdicts = artifact.manifest.verdicts
+    failed = [each.gate for each in verdicts if not each.passed]
+    if not verdicts:
+        checks.append(("gates", False, "no gate has looked at it"))
+    else:
+        found = f"failed: {', '.join(failed)}" if failed else f"{len(verdicts)} passed"
+        checks.append(("gates", not failed, found))
+    return checks
+
+
+def _requirement(name: str, value: str) -> tuple[str, bool, str]:
+    if name == "isa":
+        from optimize.cpu import instruction_sets
+
+        missing = sorted(set(value.split()) - set(instruction_sets()))
+        found = f"this CPU lacks {', '.join(missing)}" if missing else value
+        return ("instruction sets", not missing, found)
+    from optimize.versions import library_versions
+
+    installed = library_versions(name)[name]
+    enough = _numbers(installed) >= _numbers(value)
+    return (name, enough, f"{installed} installed, {value} or later needed")
+
+
+def _scores(artifact: Artifact) -> tuple[str, bool, str]:
+    """Open it and score a few random rows."""
+    from optimize.stages.export_onnx import sample_columns
+
+    try:
+        scores = open_predictor(artifact)(sample_columns(artifact.manifest.signature, 3))
+    except UserError as error:
+        return ("scores", False, str(error))
+    finite = bool(np.isfinite(scores).all()) and scores.shape == (3,)
+    return ("scores", finite, "3 random rows score" if finite else f"3 random rows give {scores}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: enough to compare releases."""
+    parts = version.partition("+")[0].split(".")
+    return tuple(int(part) for part in parts if part.isdigit())

@@ -1,0 +1,109 @@
+"""Stages: each turns one artifact into another. One file a stage.
+
+A stage is a frozen dataclass of options. Class data says what it reads, makes and needs, so that
+the command line can list stages and check a recipe without importing torch. Its module imports
+heavy libraries only inside `Stage.run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from rankers.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optimize.artifact import Artifact, Manifest
+
+# name → "module:class". To add a stage, write its file and add its line.
+STAGES = {
+    "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+}
+
+
+class Stage(Protocol):
+    """What a stage is.
+
+    Attributes:
+        consumes: The artifact format it reads.
+        produces: The artifact format it makes.
+        needs: Distributions that must be installed; their versions are part of the cache key.
+    """
+
+    consumes: ClassVar[str]
+    produces: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+
+    def run(self, artifact: Artifact, folder: Path) -> Manifest:
+        """Write the new model into ``folder`` and return its manifest, not yet sealed.
+
+        Args:
+            artifact: What to read; its checksums were compared.
+            folder: An empty folder. The caller seals it and puts it in place.
+
+        Raises:
+            UserError: The model cannot be converted; the message says at what and why.
+        """
+        ...
+
+
+def stage_class(name: str) -> type[Any]:
+    """Return the class of the stage called ``name``.
+
+    Raises:
+        UserError: There is none; the message names the nearest.
+    """
+    if name not in STAGES:
+        raise UserError(f"unknown stage {name!r}; {nearest(name, STAGES)}")
+    module, _, attribute = STAGES[name].partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def make_stage(name: str, options: dict[str, Any]) -> Stage:
+    """Make a stage from its name and options, as a recipe gives them.
+
+    Raises:
+        UserError: The stage or an option is unknown, or an option has the wrong type.
+    """
+    kind = stage_class(name)
+    hints = typing.get_type_hints(kind)
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    for option, value in options.items():
+        if option not in fields:
+            raise UserError(f"stage {name!r} has no option {option!r}; {nearest(option, fields)}")
+        if not _fits(value, hints[option]):
+            expected = getattr(hints[option], "__name__", str(hints[option]))
+            raise UserError(f"stage {name!r}: option {option!r} is {value!r}; expected {expected}")
+    try:
+        stage: Stage = kind(**options)
+    except TypeError as error:
+        raise UserError(f"stage {name!r}: {error}") from error
+    return stage
+
+
+def stage_options(stage: Stage) -> dict[str, Any]:
+    """Return every option of a stage with its value."""
+    return dataclasses.asdict(typing.cast("Any", stage))
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from TOML or the command line is of an option's declared type."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is not None:
+        return isinstance(value, origin)
+    return isinstance(value, hint)

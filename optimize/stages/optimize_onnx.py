@@ -1,0 +1,66 @@
+"""Stage ``optimize_onnx``: ONNX Runtime's graph optimization, done once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from optimize.stages.export_onnx import MODEL
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optimize.artifact import Artifact, Manifest
+
+
+@dataclass(frozen=True)
+class OptimizeOnnx:
+    """Folds constants, removes redundant nodes and fuses operators ahead of time.
+
+    ONNX Runtime would do the same each time a session opens. Doing it here makes servers start
+    sooner and lets the gates judge the very graph that will run. ``extended`` is portable between
+    CPUs; ``all`` adds layouts made for the instruction set at hand, which the manifest then
+    requires of any machine that opens the artifact.
+    Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
+    """
+
+    consumes: ClassVar[str] = "onnx"
+    produces: ClassVar[str] = "onnx"
+    needs: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
+    level: Literal["basic", "extended", "all"] = field(
+        default="extended", metadata={"help": "how far to go: basic, extended or all"}
+    )
+
+    def run(self, artifact: Artifact, folder: Path) -> Manifest:
+        """Optimize offline; see `optimize.stages.Stage.run`."""
+        import onnxruntime
+
+        levels = onnxruntime.GraphOptimizationLevel
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = {
+            "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "all": levels.ORT_ENABLE_ALL,
+        }[self.level]
+        options.optimized_model_filepath = str(folder / MODEL)
+        options.log_severity_level = 3
+        if len(artifact.manifest.files) > 1:
+            # Weights beyond protobuf's 2 GB lie beside the graph, and must again.
+            key = "session.optimized_model_external_initializers_file_name"
+            options.add_session_config_entry(key, f"{MODEL}.data")
+        try:
+            onnxruntime.InferenceSession(
+                artifact.model_path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has many kinds of its own
+            raise UserError(f"ONNX Runtime cannot optimize the graph: {error}") from error
+        requires = dict(artifact.manifest.requires)
+        # The offline graph may hold operators of ONNX Runtime's own, which older ones lack.
+        requires["onnxruntime"] = onnxruntime.__version__
+        if self.level == "all":
+            from optimize.cpu import instruction_sets
+
+            requires["isa"] = " ".join(instruction_sets())
+        return replace(artifact.manifest, model=MODEL, requires=requires)

@@ -1,0 +1,1 @@
+"""Deploying to Triton: configs, the model repository, and the embedded server."""

@@ -1,0 +1,213 @@
+"""config.pbtxt, written as the protobuf message that Triton reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from rankers.errors import UserError, nearest
+from rankers.wire import SCORE, wire_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optimize.artifact import Artifact
+    from rankers.features import Dtype
+
+CONFIG = "config.pbtxt"
+# The parameter that tells which artifact a version holds ends in the version's number.
+ARTIFACT_PARAMETER = "artifact."
+LEAST_INSTANCES = 2
+
+Backend = Literal["python", "onnxruntime"]
+
+_TYPES: dict[Dtype, str] = {
+    "int64": "TYPE_INT64",
+    "int32": "TYPE_INT32",
+    "float64": "TYPE_FP64",
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+    "bool": "TYPE_BOOL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """How a model is served.
+
+    Attributes:
+        backend: ``python`` runs in the embedded server and joins requests of any sizes.
+            ``onnxruntime`` is Triton's own, in C++ and only in NVIDIA's image; it joins requests
+            of equal numbers of candidates, and the checks of values are left to the client
+            (docs/decisions/002-packed-wire-form.md).
+        instances: That each run one batch at a time (processes, or sessions of one process behind
+            ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
+            bounded queue forgets to wake up (docs/decisions/004-two-instances-at-least.md).
+        threads: That ONNX Runtime uses within one instance.
+        max_batch_size: Requests (not rows) joined into one run at most.
+        max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
+        queue_size: Requests that may wait; more are refused at once instead of growing the queue.
+        queue_timeout_ms: How long one may wait before it is refused. Clients may ask for less.
+        max_candidates: The largest request that is answered.
+        warm_up_candidates: Request sizes that every instance runs before the model is READY.
+        keep_versions: Deployed versions that are kept; older ones are removed.
+    """
+
+    backend: Backend = "python"
+    instances: int | None = None
+    threads: int = 1
+    max_batch_size: int = 16
+    max_queue_delay_us: int = 0
+    queue_size: int = 128
+    queue_timeout_ms: float = 500.0
+    max_candidates: int = 4096
+    warm_up_candidates: tuple[int, ...] = field(default=(1, 20, 100, 700))
+    keep_versions: int = 3
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise UserError(
+                f"serving option backend is {self.backend!r}; "
+                f"{nearest(self.backend, get_args(Backend))}"
+            )
+        for name, least in (
+            ("instances", LEAST_INSTANCES),
+            ("threads", 1),
+            ("max_batch_size", 1),
+            ("max_queue_delay_us", 0),
+            ("queue_size", 1),
+            ("max_candidates", 1),
+            ("keep_versions", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"serving option {name} is {value}; it is {least} or more")
+        if self.queue_timeout_ms <= 0:
+            raise UserError(
+                f"serving option queue_timeout_ms is {self.queue_timeout_ms}; it is above 0"
+            )
+        for size in self.warm_up_candidates:
+            if not 1 <= size <= self.max_candidates:
+                raise UserError(
+                    f"serving option warm_up_candidates holds {size}; sizes run from 1 to "
+                    f"max_candidates, {self.max_candidates}"
+                )
+
+
+def serving_config(
+    artifact: Artifact, name: str, options: ServingOptions, artifacts: Mapping[int, str]
+) -> Any:
+    """Return the ``ModelConfig`` message of an artifact behind a backend.
+
+    Args:
+        artifact: What is deployed.
+        name: The model's name in the repository.
+        options: How it is served.
+        artifacts: The manifest's SHA-256 of every version, by version number.
+    """
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    from optimize.runtimes import physical_cores
+
+    signature = artifact.manifest.signature
+    tensors = wire_tensors(signature)
+    config = pb.ModelConfig(
+        name=name,
+        backend=options.backend,
+        max_batch_size=options.max_batch_size,
+        input=[
+            pb.ModelInput(
+                name=each.name,
+                data_type=_TYPES[each.dtype],
+                # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
+                dims=[each.width] if each.side == "user" else [-1, each.width],
+                # ONNX Runtime's backend would flatten ragged tensors to one axis. Without them
+                # Triton joins only requests of one N.
+                allow_ragged_batch=each.side == "item" and options.backend == "python",
+            )
+            for each in tensors
+        ],
+        output=[pb.ModelOutput(name=SCORE, data_type="TYPE_FP32", dims=[-1])],
+        instance_group=[
+            pb.ModelInstanceGroup(
+                kind="KIND_CPU",
+                count=options.instances or max(LEAST_INSTANCES, physical_cores()),
+                name=f"{name}_cpu",
+            )
+        ],
+        dynamic_batching=pb.ModelDynamicBatching(
+            max_queue_delay_microseconds=options.max_queue_delay_us,
+            # Both limits of the default policy are 0, which is to say none: overload would grow
+            # the queue for ever.
+            default_queue_policy=pb.ModelQueuePolicy(
+                timeout_action="REJECT",
+                default_timeout_microseconds=round(options.queue_timeout_ms * 1000),
+                allow_timeout_override=True,
+                max_queue_size=options.queue_size,
+            ),
+        ),
+        model_warmup=[_warm_up(tensors, 1, size) for size in options.warm_up_candidates]
+        + ([_warm_up(tensors, options.max_batch_size, 20)] if options.max_batch_size > 1 else []),
+    )
+    _set_parameters(config, artifact, options, artifacts)
+    return config
+
+
+def config_text(config: Any) -> str:
+    """Return the text form of a ``ModelConfig`` message."""
+    from google.protobuf import text_format
+
+    text: str = text_format.MessageToString(config)
+    return text
+
+
+def read_config(text: str, where: object) -> Any:
+    """Read a config.pbtxt.
+
+    Raises:
+        UserError: It is not one.
+    """
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    try:
+        return text_format.Parse(text, pb.ModelConfig())
+    except text_format.ParseError as error:
+        raise UserError(f"{where}: not a Triton config: {error}") from error
+
+
+def _set_parameters(
+    config: Any, artifact: Artifact, options: ServingOptions, artifacts: Mapping[int, str]
+) -> None:
+    """Say what a client and the backend need to know, under the config's parameters."""
+    values = {
+        "signature": json.dumps(artifact.manifest.signature.to_json(), separators=(",", ":")),
+        "max_candidates": str(options.max_candidates),
+    }
+    if options.backend == "python":
+        values["threads"] = str(options.threads)
+    else:
+        # The defaults, 0, are all cores for every instance. Graph optimization and the sequential
+        # execution mode stay at their defaults, which are those that artifacts are gated with. The
+        # backend has no switch for spinning; it matters with more than one thread only.
+        values["intra_op_thread_count"] = str(options.threads)
+        values["inter_op_thread_count"] = "1"
+    values |= {f"{ARTIFACT_PARAMETER}{version}": key for version, key in artifacts.items()}
+    for key, value in sorted(values.items()):
+        config.parameters[key].string_value = value
+
+
+def _warm_up(tensors: tuple[Any, ...], requests: int, candidates: int) -> Any:
+    """Return a sample of zeros: the one value that every ID feature has."""
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    warm_up = pb.ModelWarmup(
+        name=f"{requests}_requests_of_{candidates}", batch_size=requests, count=2
+    )
+    for each in tensors:
+        dims = [each.width] if each.side == "user" else [candidates, each.width]
+        warm_up.inputs[each.name].CopyFrom(
+            pb.ModelWarmup.Input(data_type=_TYPES[each.dtype], dims=dims, zero_data=True)
+        )
+    return warm_up

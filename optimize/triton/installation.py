@@ -1,0 +1,281 @@
+"""The embedded Triton server, set up once in the user's cache folder.
+
+The PyPI wheel of nvidia-pytriton carries the real ``tritonserver`` and its Python backend. They
+get an environment of their own, as they would in a container: the backend's stub needs NumPy 1
+(under NumPy 2 its outputs come back as zero bytes, without an error), and ONNX Runtime has to be
+the project's version, so that served scores are the in-process ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankers.cache import cache_folder
+from rankers.errors import UserError
+from rankers.files import new_folder, remove_leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TRITON_WHEEL = "nvidia-pytriton"
+TRITON_WHEEL_VERSION = "0.7.0"
+TRITON_WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
+TRITON_VERSION = "2.51.0"
+NUMPY = "numpy==1.26.4"
+# NumPy 1 ends with wheels for 3.12, and the wheel's stubs begin with 3.8.
+_MINORS = (12, 11)
+_OLDEST_GLIBC = (2, 35)
+
+
+class InstallationError(UserError):
+    """The embedded server cannot be set up on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInstallation:
+    """Where the server and its environment are.
+
+    Attributes:
+        folder: Everything lies below it.
+        minor: Of the Python 3 that the server's models run in.
+    """
+
+    folder: Path
+    minor: int
+
+    @property
+    def executable(self) -> Path:
+        """The ``tritonserver`` binary."""
+        return self.folder / "wheel" / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+
+    @property
+    def backends(self) -> Path:
+        """What ``--backend-directory`` takes."""
+        return self.folder / "wheel" / "pytriton" / "tritonserver" / "backends"
+
+    @property
+    def stub(self) -> Path:
+        """The process that hosts one model instance."""
+        return self.backends / "python" / "triton_python_backend_stub"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables the server is started with.
+
+        The stub takes the ``python3`` that is first on PATH as its home, so that is ours, and what
+        would lead it elsewhere (PYTHONHOME, LD_PRELOAD, …) is left out.
+        """
+        kept = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
+        return {name: os.environ[name] for name in kept if name in os.environ} | {
+            "PATH": f"{self.folder / 'env' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": str(self.folder / "lib"),
+        }
+
+
+def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallation:
+    """Return the embedded server, setting it up if this is the first time.
+
+    Args:
+        progress: Is told in a line what happens; nothing is said if there is nothing to do.
+
+    Raises:
+        InstallationError: It cannot be set up here; the message says why and what to do.
+    """
+    minor, python = _interpreter()
+    runtime = importlib.metadata.version("onnxruntime")
+    parent = cache_folder() / "triton"
+    folder = parent / f"{TRITON_WHEEL_VERSION}-py3.{minor}-onnxruntime{runtime}"
+    installation = ServerInstallation(folder, minor)
+    if folder.is_dir():
+        return installation
+    _check_machine()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with _locked(parent / "lock", progress):
+            if not folder.is_dir():
+                remove_leftovers(parent)
+                with new_folder(folder) as aside:
+                    _fill(ServerInstallation(aside, minor), python, runtime, progress)
+    except OSError as error:
+        raise InstallationError(f"{folder}: the server cannot be set up: {error}") from error
+    progress(f"the embedded Triton {TRITON_VERSION} is ready in {folder}")
+    return installation
+
+
+def _fill(
+    aside: ServerInstallation, python: str, runtime: str, progress: Callable[[str], None]
+) -> None:
+    env = aside.folder / "env"
+    progress(f"setting up the embedded Triton {TRITON_VERSION}, once: its Python environment")
+    _run([python, "-m", "venv", str(env)], "its Python environment cannot be made")
+    pip = [str(env / "bin" / "python3"), "-m", "pip"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"]
+    # onnxruntime-gpu carries the same CPU kernels, but the server's Python backend runs on the CPU.
+    needed = [NUMPY, f"onnxruntime=={runtime}"]
+    _run([*pip, "install", *quiet, *needed], f"pip cannot install {' and '.join(needed)}")
+
+    progress(f"fetching {TRITON_WHEEL} {TRITON_WHEEL_VERSION} (55 MB)")
+    wheel_name = f"{TRITON_WHEEL}=={TRITON_WHEEL_VERSION}"
+    downloads = aside.folder / "downloads"
+    _run(
+        [*pip, "download", *quiet, "--no-deps", "--dest", str(downloads), wheel_name],
+        f"pip cannot fetch {wheel_name}, which carries the server",
+    )
+    wheel = next(downloads.glob("*.whl"))
+    _check_wheel(wheel)
+    progress("unpacking the server")
+    with zipfile.ZipFile(wheel) as archive:
+        parts = ("pytriton/tritonserver/", "nvidia_pytriton.libs/")
+        archive.extractall(
+            aside.folder / "wheel",
+            [name for name in archive.namelist() if name.startswith(parts)],
+        )
+    shutil.rmtree(downloads)
+
+    server = aside.backends.parent
+    stubs = server / "python_backend_stubs"
+    shutil.copyfile(stubs / f"3.{aside.minor}" / aside.stub.name, aside.stub)
+    shutil.rmtree(stubs)
+    aside.stub.chmod(0o755)
+    aside.executable.chmod(0o755)
+    _provide_libpython(aside, python, progress)
+
+
+def _interpreter() -> tuple[int, str]:
+    """Return the minor version and path of the Python that the server's environment is made of."""
+    running = sys.version_info.minor
+    if running in _MINORS:
+        return running, sys.executable
+    for minor in _MINORS:
+        found = shutil.which(f"python3.{minor}")
+        # A pyenv shim is found for every version that pyenv knows, chosen or not: ask it.
+        if (
+            found
+            and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0
+        ):
+            return minor, found
+    raise InstallationError(
+        f"the embedded Triton needs Python 3.{_MINORS[-1]} or 3.{_MINORS[0]} for its own "
+        f"environment; this is 3.{running} and neither is on PATH: install one of them"
+    )
+
+
+def _check_machine() -> None:
+    machine, system = platform.machine(), platform.system()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise InstallationError(
+            f"the embedded Triton runs on Linux x86_64; this is {system} {machine}: "
+            "use Dockerfile.triton"
+        )
+    try:
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "no glibc").split()
+        found = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        name, version, found = "another libc", "", (0, 0)
+    if found < _OLDEST_GLIBC:
+        raise InstallationError(
+            f"the embedded Triton needs glibc 2.35 or newer; this machine has "
+            f"{f'{name} {version}'.strip()}: use Dockerfile.triton or a newer distribution"
+        )
+
+
+def _check_wheel(wheel: Path) -> None:
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != TRITON_WHEEL_SHA256:
+        raise InstallationError(
+            f"{wheel.name} has SHA-256 {found}, expected {TRITON_WHEEL_SHA256}: "
+            "the package index or a proxy handed out another file; nothing was installed"
+        )
+
+
+def _provide_libpython(
+    aside: ServerInstallation, python: str, progress: Callable[[str], None]
+) -> None:
+    """Put the libpython that the stub is linked against where its loader looks, and try it."""
+    name = f"libpython3.{aside.minor}.so.1.0"
+    lib = aside.folder / "lib"
+    lib.mkdir()
+    # The interpreter's own library comes first: another patch release may not fit its modules.
+    asked = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR') or '')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    own = Path(asked.stdout.strip()) / name
+    if own.is_file():
+        (lib / name).symlink_to(own)
+    if _stub_starts(aside):
+        return
+    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        progress(f"fetching {name} from the distribution")
+        _unpack_debian_libpython(aside, lib, name)
+    if not _stub_starts(aside):
+        raise InstallationError(
+            f"the embedded Triton needs {name}, which this Python was built without: install the "
+            f"distribution's libpython3.{aside.minor}, or use a Python built with --enable-shared"
+        )
+
+
+def _stub_starts(aside: ServerInstallation) -> bool:
+    """Whether the loader finds every library of the stub; without arguments it only complains."""
+    tried = subprocess.run(
+        [aside.stub], env=aside.environment(), capture_output=True, check=False, timeout=60
+    )
+    return tried.returncode != 127
+
+
+def _unpack_debian_libpython(aside: ServerInstallation, lib: Path, name: str) -> None:
+    downloads = aside.folder / "downloads"
+    downloads.mkdir()
+    package = f"libpython3.{aside.minor}"
+    subprocess.run(
+        [shutil.which("apt-get") or "apt-get", "download", package],
+        cwd=downloads,
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    for archive in downloads.glob("*.deb"):
+        subprocess.run(
+            [shutil.which("dpkg-deb") or "dpkg-deb", "-x", archive, downloads / "root"],
+            capture_output=True,
+            check=False,
+        )
+    for found in (downloads / "root").rglob(name):
+        shutil.copyfile(found, lib / name)
+    shutil.rmtree(downloads)
+
+
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        reason = next((line for line in lines if line.startswith("ERROR:")), "".join(lines[-1:]))
+        raise InstallationError(
+            f"the embedded Triton cannot be set up: {what}: {reason.removeprefix('ERROR: ')}; "
+            "connect to a package index (or set PIP_FIND_LINKS to a folder of wheels) and try again"
+        )
+
+
+@contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that is setting up the embedded Triton")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

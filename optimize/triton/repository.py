@@ -1,0 +1,266 @@
+"""The model repository: a version of a model appears whole, or not at all.
+
+::
+
+    REPOSITORY/NAME/config.pbtxt
+    REPOSITORY/NAME/VERSION/       model.py, manifest.json and the artifact's files
+    .REPOSITORY.deploying/         beside it: the lock, and what is being written
+
+Triton takes every folder of a repository for a model, hidden ones too, so nothing is ever staged
+inside it: a version is written beside the repository and renamed to its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optimize.triton.config import (
+    CONFIG,
+    ServingOptions,
+    config_text,
+    read_config,
+    serving_config,
+)
+from optimize.triton.native_runtime import check_native_runtime
+from optimize.triton.version_folder import (
+    NATIVE_MODEL,
+    artifact_key,
+    deployed_keys,
+    holds,
+    write_version,
+)
+from rankers.errors import UserError
+from rankers.files import new_folder, remove_leftovers, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from optimize.artifact import Artifact
+    from optimize.triton.config import Backend
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A version of a model in a repository."""
+
+    name: str
+    version: int
+    folder: Path
+
+
+def deploy(
+    artifact: Artifact,
+    repository: Path,
+    name: str,
+    *,
+    options: ServingOptions | None = None,
+    ungated: bool = False,
+) -> Deployed:
+    """Put an artifact into a model repository as the newest version of ``name``.
+
+    The same artifact deployed again keeps its version; only the config may change. A kill at any
+    moment leaves the old version, or the new one. Deploys into one repository wait for each other.
+
+    Args:
+        artifact: An ONNX artifact that no gate stopped.
+        repository: Triton's model repository; made if there is none.
+        name: The model's name.
+        options: How it is to be served.
+        ungated: Deploy it although a gate stopped it.
+
+    Raises:
+        UserError: The name or the artifact is not fit, or the features differ from those of the
+            deployed version, which clients hold.
+    """
+    options = options or ServingOptions()
+    _check_name(name)
+    _check_artifact(artifact, ungated=ungated)
+    if options.backend == "onnxruntime":
+        _check_native(artifact)
+    repository = repository.resolve()
+    repository.mkdir(parents=True, exist_ok=True)
+    with _exclusive(repository) as aside:
+        model = repository / name
+        _check_compatible(model, artifact, options.backend)
+        if model.is_dir():
+            remove_leftovers(model)
+        numbers = versions(model)
+        if numbers and holds(model / str(numbers[-1]), artifact, options.backend):
+            version = numbers[-1]
+        else:
+            version = (numbers[-1] if numbers else 0) + 1
+        present = [*numbers, version] if version not in numbers else numbers
+        kept = present[-options.keep_versions :]
+
+        def config(of: list[int]) -> str:
+            held = deployed_keys(model, of) | {version: artifact_key(artifact)}
+            return config_text(serving_config(artifact, name, options, held))
+
+        if not model.is_dir():
+            _place_first(artifact, model, config(kept), options.backend, aside)
+        elif version not in numbers:
+            with new_folder(model / str(version), beside=aside) as folder:
+                write_version(artifact, folder, options.backend)
+                # The config comes before the rename. It names what every version holds, the new one
+                # too, and the old version, which it serves until then, has the same features.
+                _replace(model / CONFIG, config(present))
+        _prune(model, kept, aside)
+        _replace(model / CONFIG, config(kept))
+    return Deployed(name, version, model / str(version))
+
+
+def versions(model: Path) -> list[int]:
+    """Return the version numbers in a model's folder, oldest first."""
+    if not model.is_dir():
+        return []
+    return sorted(
+        int(each.name)
+        for each in model.iterdir()
+        if each.name.isascii() and each.name.isdecimal() and int(each.name) > 0 and each.is_dir()
+    )
+
+
+def deployed_models(repository: Path) -> list[str]:
+    """Return the names in a repository that a server can load: a config and a version.
+
+    Raises:
+        UserError: There is no such repository.
+    """
+    if not repository.is_dir():
+        raise UserError(f"{repository}: no model repository here; `deploy` makes one")
+    return sorted(
+        each.name for each in repository.iterdir() if (each / CONFIG).is_file() and versions(each)
+    )
+
+
+def _place_first(
+    artifact: Artifact, model: Path, config: str, backend: Backend, aside: Path
+) -> None:
+    with new_folder(model, beside=aside) as folder:
+        version = folder / "1"
+        version.mkdir()
+        write_version(artifact, version, backend)
+        (folder / CONFIG).write_text(config)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} is no name for a model: use letters, digits, '_', '-' and '.', "
+            "beginning with a letter or digit, 128 at most"
+        )
+
+
+def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
+    manifest = artifact.manifest
+    if manifest.format != "onnx" or manifest.layout != "flat":
+        raise UserError(
+            f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be "
+            "deployed; deploy an onnx one, which the stage export_onnx makes"
+        )
+    for verdict in manifest.verdicts:
+        if not verdict.passed and not ungated:
+            raise UserError(
+                f"{artifact.folder}: the gate {verdict.gate!r} stopped this artifact: "
+                f"{verdict.reason}"
+            )
+
+
+def _check_native(artifact: Artifact) -> None:
+    if artifact.manifest.model != NATIVE_MODEL:
+        raise UserError(
+            f"{artifact.folder}: the model's file is {artifact.manifest.model!r}; Triton's "
+            f"onnxruntime backend wants {NATIVE_MODEL!r}: deploy with backend python"
+        )
+    check_native_runtime(artifact.model_path)
+
+
+def _check_compatible(model: Path, artifact: Artifact, backend: Backend) -> None:
+    """Refuse to replace a model whose requests are others, or one behind another backend.
+
+    Clients hold its features. Its config holds for every version, old and new, and names one
+    backend: changing that would leave a moment in which the old version cannot be loaded.
+    """
+    if not model.exists():
+        return
+    path = model / CONFIG
+    if not path.is_file():
+        raise UserError(f"{model}: is there, but has no {CONFIG}: choose another name or remove it")
+    config = read_config(path.read_text(), path)
+    stated = config.parameters["signature"].string_value if "signature" in config.parameters else ""
+    try:
+        deployed = _interface(json.loads(stated))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not written by rankserve: choose another name or remove {model}"
+        ) from error
+    if config.backend != backend:
+        raise UserError(
+            f"model {model.name!r} is deployed behind the backend {config.backend!r}; its versions "
+            f"share it: deploy under another name, into another repository, or remove {model}"
+        )
+    offered = _interface(artifact.manifest.signature.to_json())
+    if deployed != offered:
+        raise UserError(
+            f"model {model.name!r} is deployed with other features, which its clients hold "
+            f"({_difference(deployed, offered)}): deploy this artifact under another name"
+        )
+
+
+def _interface(signature: dict[str, Any]) -> dict[str, Any]:
+    """Return what a client's requests depend on. Tables may grow, so cardinalities are left out."""
+    features = {
+        each["name"]: (each["dtype"], tuple(each["shape"]), each["side"], place)
+        for place, each in enumerate(signature["features"])
+    }
+    return features | {"the score": signature["score"]}
+
+
+def _difference(deployed: dict[str, Any], offered: dict[str, Any]) -> str:
+    for name in (*deployed, *offered):
+        if name not in offered:
+            return f"{name!r} is gone"
+        if name not in deployed:
+            return f"{name!r} is new"
+        if deployed[name] != offered[name]:
+            return f"{name!r} was {deployed[name]} and is now {offered[name]}"
+    return "their order"
+
+
+def _replace(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
+
+
+def _prune(model: Path, kept: list[int], aside: Path) -> None:
+    for number in versions(model):
+        if number not in kept:
+            # Out of the repository in one step, so that no server meets half a version.
+            gone = aside / f".aside-{uuid.uuid4().hex}"
+            (model / str(number)).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def _exclusive(repository: Path) -> Iterator[Path]:
+    """Hold the repository's lock; give the folder beside it where things are written."""
+    aside = repository.parent / f".{repository.name}.deploying"
+    try:
+        aside.mkdir(exist_ok=True)
+        lock = (aside / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{aside}: cannot be written: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_leftovers(aside)
+        yield aside

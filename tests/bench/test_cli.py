@@ -1,0 +1,112 @@
+"""``python -m bench``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import main
+from bench.measurement import load_measurements, save_measurements
+from rankers.requests import save_requests
+
+
+@pytest.fixture
+def bench():
+    """Run the command line in this process."""
+    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def requests_file(log, tmp_path):
+    path = tmp_path / "requests.safetensors"
+    save_requests(log, path)
+    return path
+
+
+class TestRun:
+    def test_measures_an_artifact_with_requests_from_a_file(
+        self, bench, artifact, requests_file, tmp_path
+    ):
+        out = tmp_path / "out.json"
+        done = bench(
+            "run", artifact.folder, "--requests", requests_file, "--count", 400, "--threads", 1,
+            "--candidates", 8, "--out", out,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        (found,) = load_measurements(out)
+        assert found.counts.ok == 400
+        assert found.counts.candidates == 3200
+        assert "p99" in done.stdout
+
+    def test_measures_a_ranker_at_a_rate_with_its_own_requests(self, bench, ranker_file):
+        done = bench("run", f"{ranker_file}:ranker", "--rate", 2000, "--count", 50, "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert found["load"]["mode"] == "open"
+        assert found["counts"]["sent"] == 50
+        assert found["void"]
+
+    def test_an_artifact_needs_requests(self, bench, artifact):
+        done = bench("run", artifact.folder)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: no target brings requests of its own")
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            ("--count", 0),
+            ("--rate", -1),
+            ("--count", 5, "--duration", 1),
+            ("--candidates", 0),
+            ("--requests", "nowhere.safetensors"),
+        ],
+    )
+    def test_wrong_use_is_one_line_and_exit_2(self, bench, ranker_file, wrong):
+        done = bench("run", f"{ranker_file}:ranker", *wrong)
+        assert done.exit_code == 2
+        assert done.stderr.count("\n") == 1
+
+    def test_a_feature_the_target_does_not_know_fails_before_anything_is_timed(
+        self, bench, artifact, log, tmp_path
+    ):
+        log.items["colour"] = log.items.pop("price")
+        save_requests(log, tmp_path / "other.safetensors")
+        done = bench("run", artifact.folder, "--requests", tmp_path / "other.safetensors")
+        assert done.exit_code == 2
+        assert "price" in done.stderr
+
+
+def test_compare_measures_in_turn_and_gives_ratios(bench, artifact, ranker_file, tmp_path):
+    out = tmp_path / "out.json"
+    done = bench(
+        "compare", f"{ranker_file}:ranker", artifact.folder, "--count", 100, "--rounds", 2,
+        "--threads", 1, "--out", out, "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert [each.name for each in load_measurements(out)] == ["sum torch eager", "sum onnx fp32"]
+    assert json.loads(done.stdout)["ratios"][0]["target"] == "sum onnx fp32"
+    assert "round 2 of 2" in done.stderr
+
+
+class TestReport:
+    def test_writes_the_page_and_then_finds_it_current(self, bench, make_measurement, tmp_path):
+        save_measurements([make_measurement()], tmp_path / "results" / "a.json")
+        page = tmp_path / "page.md"
+        options = ("report", "--results", tmp_path / "results", "--out", page)
+        assert bench(*options, "--check").exit_code == 1
+        assert not page.exists()
+        assert bench(*options).exit_code == 0
+        assert bench(*options, "--check").exit_code == 0
+        page.write_text(page.read_text().replace("250", "251"))
+        assert bench(*options, "--check").exit_code == 1
+
+    def test_a_missing_folder_is_exit_2(self, bench, tmp_path):
+        assert bench("report", "--results", tmp_path / "nowhere").exit_code == 2
+
+
+def test_an_unknown_command_names_the_nearest(bench):
+    done = bench("repord")
+    assert done.exit_code == 2
+    assert "did you mean 'report'" in done.stderr

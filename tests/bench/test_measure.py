@@ -1,0 +1,122 @@
+"""Measuring targets, alone and in turn."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from bench.measure import Load, measure, measure_interleaved
+from bench.targets import CallableTarget
+from rankers.errors import UserError
+
+
+def scores(request):
+    return request.items["price"][:, 0]
+
+
+def slowly(request):
+    time.sleep(0.005)
+    return scores(request)
+
+
+FAST, SLOW = CallableTarget("fast", scores), CallableTarget("slow", slowly)
+
+
+class TestMeasure:
+    def test_counts_requests_and_candidates(self, workload):
+        found = measure(FAST, workload, Load(count=40, warmup=0), command="me")
+        assert (found.counts.ok, found.counts.candidates) == (40, 120)
+        assert found.response.count == found.service.count == 40
+        assert found.target["name"] == "fast"
+        assert found.command == "me"
+
+    def test_candidates_are_those_of_the_requests_that_were_answered(self, log):
+        from bench.workload import draw_workload
+
+        ragged = draw_workload(log, distinct=7)
+        found = measure(FAST, ragged, Load(count=14, warmup=0))
+        assert found.counts.candidates == 2 * ragged.requests.rows
+
+    def test_in_an_open_loop_records_lag_and_the_rate(self, workload):
+        found = measure(FAST, workload, Load(count=50, rate_per_s=1000, warmup=0))
+        assert found.load["mode"] == "open"
+        assert found.lag.count + found.counts.late == 50
+
+    def test_a_duration_at_a_rate_is_so_many_arrivals(self, workload):
+        load = Load(count=None, duration_s=0.2, rate_per_s=500, warmup=0)
+        assert measure(FAST, workload, load).counts.sent == 100
+
+    def test_a_target_in_process_serves_one_request_at_a_time(self, workload):
+        found = measure(SLOW, workload, Load(count=20, rate_per_s=2000, warmup=0))
+        assert found.counts.late >= 15
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            lambda r: np.full(r.candidates, np.nan),
+            lambda r: np.zeros((r.candidates, 1)),
+            lambda r: np.zeros(r.candidates + 1),
+        ],
+    )
+    def test_nothing_is_timed_that_does_not_score(self, workload, bad):
+        with pytest.raises(UserError, match="nothing was timed"):
+            measure(CallableTarget("bad", bad), workload, Load(count=10))
+
+
+class TestInterleaved:
+    def test_gives_one_measurement_for_each_target_and_ratios_to_the_first(self, workload):
+        found = measure_interleaved([FAST, SLOW], workload, Load(count=400, warmup=0), rounds=4)
+        assert [each.name for each in found.measurements] == ["fast", "slow"]
+        assert [each.counts.ok for each in found.measurements] == [400, 400]
+        assert [(each.target, each.quantile) for each in found.ratios] == [
+            ("slow", 0.5),
+            ("slow", 0.99),
+        ]
+        median = found.ratios[0]
+        assert median.low <= median.high
+        assert median.low > 1
+        assert median.value > 1
+
+    def test_turns_are_drawn_and_every_target_has_one_in_each_round(self, workload):
+        turns = []
+        targets = [CallableTarget(name, scores) for name in "abc"]
+        load = Load(count=30, warmup=0)
+        measure_interleaved(targets, workload, load, rounds=10, say=turns.append)
+        rounds = [
+            "".join(turn[-1] for turn in turns[start : start + 3]) for start in range(0, 30, 3)
+        ]
+        assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+        assert len(set(rounds)) > 1
+
+    def test_leaves_out_ratios_of_percentiles_below_their_floor(self, workload):
+        found = measure_interleaved([FAST, SLOW], workload, Load(count=20, warmup=0), rounds=2)
+        assert [each.quantile for each in found.ratios] == [0.5]
+
+    def test_each_round_draws_other_arrivals(self, workload):
+        found = measure_interleaved(
+            [FAST], workload, Load(count=40, rate_per_s=2000, warmup=0), rounds=2
+        )
+        assert found.measurements[0].counts.sent == 40
+
+    @pytest.mark.parametrize("targets", [[], [FAST, FAST]])
+    def test_refuses_none_and_two_of_one_name(self, workload, targets):
+        with pytest.raises(UserError, match="name of its own"):
+            measure_interleaved(targets, workload, Load(count=10))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"count": 0},
+        {"count": None},
+        {"count": 5, "duration_s": 1.0},
+        {"concurrency": 0},
+        {"rate_per_s": -1.0},
+        {"warmup": -1},
+    ],
+)
+def test_a_load_that_is_none_is_refused(options):
+    with pytest.raises(UserError):
+        Load(**options)

@@ -1,0 +1,55 @@
+"""What makes a measurement void."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.latencies import record
+from bench.measurement import Counts
+
+SERVER = {"name": "a", "kind": "grpc", "device": "cpu", "instances": None}
+
+
+def test_an_undisturbed_measurement_is_not_void(make_measurement):
+    assert make_measurement().void == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"counts": Counts(ok=999, errors=1), "error_messages": ("Boom: x",)}, "Boom: x"),
+        ({"counts": Counts(ok=1000, dropped=3)}, "3 arrivals were dropped"),
+        ({"counts": Counts(ok=367)}, "send 368 or more"),
+        ({"steal_share": 0.06}, "6.0% of CPU time was stolen"),
+        ({"counts": Counts(ok=1000, late=11), "target": SERVER}, "give it more workers"),
+        ({"lag": record(np.full(1000, 0.005))}, "the generator's own lag"),
+    ],
+)
+def test_each_disturbance_is_one_reason(make_measurement, changes, reason):
+    (found,) = make_measurement(**changes).void
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steal_share": 0.05},
+        {"steal_share": None},
+        {"counts": Counts(ok=368)},
+        {"counts": Counts(ok=1000, late=10), "target": SERVER},
+        {"lag": record(np.full(1000, 1e-5))},
+    ],
+)
+def test_what_is_within_its_limit_is_no_reason(make_measurement, changes):
+    assert make_measurement(**changes).void == ()
+
+
+def test_waiting_before_a_target_in_process_is_its_queue_and_no_reason(make_measurement):
+    assert make_measurement(counts=Counts(ok=1000, late=900)).void == ()
+
+
+def test_a_measurement_without_answers_is_void(make_measurement):
+    empty = np.empty(0)
+    found = make_measurement(empty, counts=Counts(ok=0, errors=5), lag=record(np.ones(3)))
+    assert len(found.void) == 2

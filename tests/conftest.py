@@ -1,0 +1,59 @@
+"""One real Triton server for all tests that only ask it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# For tiny_ranker.py and example_rankers.py. Not a folder further down: with tests/optimize on the
+# path, PyTorch takes tests/optimize/triton for the compiler of that name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory):
+    from tiny_ranker import make_artifact
+
+    return make_artifact(tmp_path_factory.mktemp("tiny") / "artifact")
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """Serve a repository on free ports: ``with start_server(repository) as server``."""
+    from optimize.triton.embedded import serve
+
+    @contextmanager
+    def start(repository, **options):
+        ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+        log_file = repository.parent / "triton.log"
+        with serve(repository, **ports | {"log_file": log_file} | options) as server:
+            yield server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_artifact, start_server, tmp_path_factory):
+    """Serve the tiny ranker as ``tiny``, and one beside it that was damaged after deploying."""
+    from optimize.triton.config import ServingOptions
+    from optimize.triton.repository import deploy
+
+    repository = tmp_path_factory.mktemp("served") / "models"
+    deploy(tiny_artifact, repository, "tiny", options=ServingOptions(max_candidates=2000))
+    damaged = deploy(tiny_artifact, repository, "damaged").folder / "model.onnx"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with start_server(repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_predictor(tiny_artifact):
+    """Return the tiny ranker in this process, with the threads of one served instance."""
+    from optimize.runtimes import open_predictor
+
+    return open_predictor(tiny_artifact, threads=1)

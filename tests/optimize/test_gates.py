@@ -1,0 +1,90 @@
+"""Gates: planted damage is caught and named; rounding passes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from optimize.capture import load_evidence, score_batch
+from optimize.gates import judge, parity_verdict, quality_verdict
+from optimize.recipe import ParityLimits, QualityLimits
+from optimize.runtimes import open_predictor
+
+
+@pytest.fixture(scope="module")
+def evidence(captured):
+    return load_evidence(captured)
+
+
+@pytest.fixture(scope="module")
+def predictor(onnx_artifact):
+    return open_predictor(onnx_artifact)
+
+
+@pytest.fixture(scope="module")
+def scores(predictor, evidence):
+    return score_batch(predictor, evidence.evaluation)
+
+
+def test_an_exact_conversion_passes_every_gate(onnx_artifact, captured):
+    verdicts = judge(onnx_artifact, captured, ParityLimits(), QualityLimits())
+    assert [each.gate for each in verdicts] == ["parity", "quality"]
+    assert all(each.passed for each in verdicts)
+
+
+class TestParity:
+    def test_one_score_beyond_the_limit_fails(self, predictor, scores, evidence):
+        scores = scores.copy()
+        scores[17] += 1e-3
+        verdict = parity_verdict(predictor, scores, evidence, ParityLimits())
+        assert not verdict.passed
+        assert "max |Δscore| 0.001 at evaluation" in verdict.reason
+
+    def test_a_small_shift_of_all_scores_fails_by_its_mean(self, predictor, scores, evidence):
+        verdict = parity_verdict(predictor, scores + 5e-6, evidence, ParityLimits())
+        assert not verdict.passed
+        assert "mean |Δscore|" in verdict.reason
+
+    def test_a_fault_at_one_number_of_candidates_is_named(self, predictor, scores, evidence):
+        def faulty_alone(columns):
+            found = predictor(columns)
+            return found + 0.1 if len(found) == 1 else found
+
+        verdict = parity_verdict(faulty_alone, scores, evidence, ParityLimits())
+        assert not verdict.passed
+        assert "at N=1 " in verdict.reason
+
+    def test_a_single_nan_fails(self, predictor, scores, evidence):
+        scores = scores.copy()
+        scores[3] = np.nan
+        verdict = parity_verdict(predictor, scores, evidence, ParityLimits())
+        assert not verdict.passed
+        assert "not finite" in verdict.reason
+
+
+class TestQuality:
+    def test_a_spoiled_slice_of_requests_fails(self, scores, evidence):
+        offsets = evidence.evaluation.offsets
+        scores = scores.copy()
+        scores[: offsets[10]] = 1 - scores[: offsets[10]]
+        verdict = quality_verdict(scores, evidence, "probability", QualityLimits())
+        assert not verdict.passed
+        assert "Δauc" in verdict.reason
+        assert verdict.numbers["auc"]["high"] < 0
+
+    def test_miscalibration_fails_though_the_order_is_kept(self, scores, evidence):
+        verdict = quality_verdict(scores**2, evidence, "probability", QualityLimits())
+        assert not verdict.passed
+        assert "Δlogloss" in verdict.reason
+        assert "Δauc" not in verdict.reason
+
+    def test_the_interval_decides_not_the_mean(self, scores, evidence):
+        noisy = scores + np.random.default_rng(0).normal(0, 0.02, len(scores)).astype(np.float32)
+        numbers = quality_verdict(noisy, evidence, "relevance", QualityLimits()).numbers["auc"]
+        between = (-numbers["delta"] - numbers["low"]) / 2
+        assert -numbers["delta"] < between < -numbers["low"]
+        limits = dataclasses.replace(QualityLimits(), auc=between, gauc=1, ndcg_at_10=1)
+        assert not quality_verdict(noisy, evidence, "relevance", limits).passed
+
+    def test_a_monotone_change_of_relevance_scores_passes(self, scores, evidence):
+        assert quality_verdict(scores * 3 + 1, evidence, "relevance", QualityLimits()).passed

@@ -1,0 +1,161 @@
+"""Whole runs from the command line: cached, resumable after a kill, one at a time."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from example_rankers import EXAMPLES
+
+from optimize.artifact import open_artifact
+from rankers.errors import UserError
+
+pytestmark = pytest.mark.end_to_end
+
+TINY = f"{EXAMPLES}:tiny"
+
+
+def optimize(*arguments):
+    return [sys.executable, "-m", "optimize", *map(str, arguments)]
+
+
+def run_to_end(out, *more, ranker=TINY):
+    return subprocess.run(
+        optimize("run", ranker, "--out", out, *more), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = run_to_end(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class TestRun:
+    def test_every_step_passed_its_gates_and_the_last_was_chosen(self, out):
+        run = json.loads((out / "run.json").read_text())
+        assert [each["stage"] for each in run["stages"]] == [
+            "capture",
+            "export_onnx",
+            "optimize_onnx",
+        ]
+        assert all(each["passed"] for each in run["stages"])
+        assert run["chosen"] == run["stages"][-1]["artifact"]
+        for each in run["stages"]:
+            assert open_artifact(out / each["artifact"]).passed
+
+    def test_a_second_run_makes_nothing_again(self, out):
+        before = {path: path.stat().st_mtime_ns for path in out.glob("artifacts/*/*")}
+        done = run_to_end(out, "--json")
+        assert done.returncode == 0
+        assert all(each["cached"] for each in json.loads(done.stdout)["stages"])
+        after = {path: path.stat().st_mtime_ns for path in out.glob("artifacts/*/*")}
+        assert after == before
+
+    def test_the_logs_hold_a_script_for_each_child(self, out):
+        scripts = sorted(path.parent.name for path in out.glob("logs/*/reproduce.sh"))
+        assert "2-export_onnx" in scripts
+        assert "2-export_onnx-gate" in scripts
+
+    def test_two_runs_in_one_folder_are_refused(self, tmp_path):
+        first = subprocess.Popen(
+            optimize("run", TINY, "--out", tmp_path), stderr=subprocess.DEVNULL
+        )
+        try:
+            while not (tmp_path / ".lock").exists():
+                time.sleep(0.05)
+            time.sleep(0.2)
+            second = run_to_end(tmp_path)
+        finally:
+            first.kill()
+            first.wait()
+        assert second.returncode == 2
+        assert "another run is working here" in second.stderr
+
+    def test_a_failed_gate_ends_the_run_with_exit_code_1(self, tmp_path, out):
+        recipe = tmp_path / "strict.toml"
+        recipe.write_text(
+            '[[stages]]\nuse = "export_onnx"\n[[stages]]\nuse = "optimize_onnx"\n'
+            "[gates.parity]\nmean_abs = 0\nmax_abs = 0\n"
+        )
+        done = run_to_end(out, "--recipe", recipe, "--json")
+        run = json.loads(done.stdout)
+        assert done.returncode == 1
+        assert not run["passed"]
+        assert not run["stages"][-1]["passed"]
+        assert "parity FAILED" in done.stderr
+
+
+class TestDamage:
+    def test_a_flipped_byte_is_refused_by_name_and_the_next_run_mends_it(self, tmp_path):
+        assert run_to_end(tmp_path).returncode == 0
+        chosen = tmp_path / json.loads((tmp_path / "run.json").read_text())["chosen"]
+        model = chosen / "model.onnx"
+        data = bytearray(model.read_bytes())
+        data[len(data) // 2] ^= 1
+        model.write_bytes(data)
+        inspected = subprocess.run(
+            optimize("inspect", chosen), capture_output=True, text=True, check=False
+        )
+        assert inspected.returncode == 2
+        assert "model.onnx" in inspected.stderr
+        again = run_to_end(tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert "making it again" in again.stderr
+        assert open_artifact(chosen).passed
+
+    def test_kills_at_random_moments_leave_whole_artifacts_and_the_run_completes(self, tmp_path):
+        moments = random.Random(4)
+        killed = 0
+        for _ in range(40):
+            run = subprocess.Popen(
+                optimize("run", TINY, "--out", tmp_path), stderr=subprocess.DEVNULL
+            )
+            try:
+                run.wait(moments.uniform(0.3, 6))
+            except subprocess.TimeoutExpired:
+                run.kill()
+                run.wait()
+                killed += 1
+            for folder in (*tmp_path.glob("artifacts/[0-9]*"), *tmp_path.glob(".cache/[a-z]*")):
+                open_artifact(folder)  # raises if anything is half-written
+            if run.returncode == 0:
+                break
+        assert killed >= 3
+        done = run_to_end(tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "run.json").read_text())["passed"]
+        assert not list(tmp_path.rglob(".aside-*")), "the next run cleared what was half-made"
+
+
+@pytest.mark.parametrize(
+    ("ranker", "said"),
+    [
+        ("branches_on_values", "use torch.where"),
+        ("operator_unknown_to_onnx", "operator prims.bessel_j0"),
+        ("nan_scores", "gives nan for"),
+        ("id_out_of_range", "IDs run from 0 to 99"),
+        ("empty_request", "has no candidates"),
+        ("crashes", "crashed with SIGSEGV"),
+        ("tinny", "did you mean 'tiny'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(ranker, said, tmp_path):
+    done = run_to_end(tmp_path, ranker=f"{EXAMPLES}:{ranker}")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_chose_nothing_cannot_be_found(tmp_path):
+    from optimize.pipeline import find_artifact
+
+    (tmp_path / "run.json").write_text('{"chosen": null}')
+    with pytest.raises(UserError, match="no artifact of this run passed"):
+        find_artifact(tmp_path)

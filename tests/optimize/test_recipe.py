@@ -1,0 +1,65 @@
+"""Recipes: TOML in, stages and limits out, or one line that says what is wrong."""
+
+import pytest
+
+from optimize.recipe import built_in_recipes, load_recipe
+from rankers.errors import UserError
+
+ONE_STAGE = '[[stages]]\nuse = "export_onnx"\n'
+
+
+def load(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", sorted(built_in_recipes()))
+def test_every_built_in_recipe_loads_and_describes_itself(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+
+
+def test_options_and_limits_are_taken_over(tmp_path):
+    recipe = load(
+        tmp_path,
+        '[[stages]]\nuse = "export_onnx"\nopset = 21\n[gates.parity]\nmax_abs = 0.5\n'
+        "candidates = [3]\n[gates.quality]\nauc = 0\n",
+    )
+    assert recipe.stages[0].stage.opset == 21
+    assert recipe.parity.max_abs == 0.5
+    assert recipe.parity.candidates == (3,)
+    assert recipe.quality.auc == 0
+    assert recipe.quality.gauc == load_recipe("cpu-fp32").quality.gauc
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[stages]]\nuse = "export_onx"\n', "unknown stage 'export_onx'; did you mean 'export_on"),
+        ('[[stages]]\nuse = "export_onnx"\nopsett = 3\n', "no option 'opsett'; did you mean 'ops"),
+        ('[[stages]]\nuse = "export_onnx"\nopset = "x"\n', "option 'opset' is 'x'; expected int"),
+        ('[[stages]]\nuse = "export_onnx"\nopset = 3\n', "opset is 3; expected 18 to 23"),
+        ('[[stages]]\nuse = "optimize_onnx"\n', "reads onnx, but what comes to it is torch"),
+        ("[[stages]]\nopset = 3\n", "needs use ="),
+        ("", "at least one [[stages]]"),
+        ("[[stages]\n", "not valid TOML"),
+        (ONE_STAGE + "[gates.parity]\nmaxabs = 1\n", "no 'maxabs'; did you mean 'max_abs'"),
+        (ONE_STAGE + "[gates.parity]\nmax_abs = -1\n", "max_abs is -1; expected a number"),
+        (ONE_STAGE + "[gates.parity]\nmax_abs = nan\n", "max_abs is nan; expected a number"),
+        (ONE_STAGE + "[gates.parity]\ncandidates = [0]\n", "expected whole numbers from 1"),
+        (ONE_STAGE + "[gates.qualty]\n", "no 'qualty'; did you mean 'quality'"),
+        ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(tmp_path, text, said):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'cpu-fp32'"):
+        load_recipe("cpu-fp23")
