@@ -13,6 +13,9 @@ from rankers.errors import UserError
 from rankers.training import TrainingOptions, score_requests
 from rankers.zoo import train_zoo
 
+# Small batches: a log this short gives few steps.
+OPTIONS = TrainingOptions(batch_rows=256)
+
 
 @pytest.fixture(scope="module")
 def log():
@@ -21,7 +24,7 @@ def log():
 
 @pytest.fixture(scope="module")
 def trained(log):
-    return train_zoo("dlrm", log, TrainingOptions())
+    return train_zoo("dlrm", log, OPTIONS)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ class TestTraining:
         )
 
     def test_the_same_seed_gives_the_same_weights(self, log, trained):
-        ranker, _, training = train_zoo("dlrm", log, TrainingOptions())
+        ranker, _, training = train_zoo("dlrm", log, OPTIONS)
         for name, weight in ranker.module.state_dict().items():
             assert torch.equal(weight, trained[0].module.state_dict()[name]), name
         assert training.quality == trained[2].quality
@@ -114,10 +117,11 @@ class TestCheckpoint:
 
 
 def test_a_zoo_ranker_is_trained_once_and_again_when_its_recipe_changes(monkeypatch, tmp_path):
+    import rankers.data.source
     import rankers.zoo
 
     monkeypatch.setenv("RANKSERVE_CACHE", str(tmp_path))
-    monkeypatch.setattr(rankers.zoo, "SYNTHETIC_ROWS", 3000)
+    monkeypatch.setattr(rankers.data.source, "SYNTHETIC_ROWS", 3000)
     first = rankers.zoo.load_trained("dlrm")
     (folder,) = (tmp_path / "rankers").iterdir()
     made = (folder / "model.safetensors").stat().st_mtime_ns
@@ -125,6 +129,6 @@ def test_a_zoo_ranker_is_trained_once_and_again_when_its_recipe_changes(monkeypa
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
     columns = first.evaluation.flat()
     np.testing.assert_array_equal(first.score(columns), again.score(columns))
-    monkeypatch.setattr(rankers.zoo, "SYNTHETIC_ROWS", 4000)
+    monkeypatch.setattr(rankers.data.source, "SYNTHETIC_ROWS", 4000)
     rankers.zoo.load_trained("dlrm")
     assert len(list((tmp_path / "rankers").iterdir())) == 2
