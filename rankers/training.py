@@ -45,8 +45,8 @@ class TrainingOptions:
 
     epochs: int = 1
     batch_rows: int = 2048
-    learning_rate: float = 1e-3
-    table_learning_rate: float = 0.02
+    learning_rate: float = 2e-3
+    table_learning_rate: float = 0.04
     held_out: float = 0.2
     split_by: str = "time"
     seed: int = 0

@@ -12,8 +12,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +22,8 @@ from rankers.errors import UserError, nearest
 from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rankers.requests import Array
 
 MAGIC = b"PAR1"
@@ -48,13 +48,11 @@ def write_parquet(path: Path, rows: int, model: ClickModel | None = None) -> int
     if rows < 1:
         raise UserError(f"{rows} rows were asked for; a log has 1 or more")
     model = model or ClickModel()
-    aside = None
+    # Named as rankers.files names what a kill may leave; made by the writer, so of the usual mode.
+    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
     written = requests = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".aside-")
-        os.close(handle)
-        aside = Path(name)
         with parquet.ParquetWriter(aside, _schema()) as writer:
             for block in model.blocks(rows):
                 writer.write_table(_table(block, requests))
@@ -62,13 +60,11 @@ def write_parquet(path: Path, rows: int, model: ClickModel | None = None) -> int
                 requests += len(block.requests)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o644)
         aside.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error
     finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
     return written
 
 
