@@ -38,6 +38,10 @@ def test_a_longer_log_begins_with_the_shorter(log):
     longer = ClickModel().draw(ROWS * 10)
     np.testing.assert_array_equal(longer.requests.labels[:rows], log.requests.labels)
     assert longer.requests.rows >= ROWS * 10
+    first, second = [
+        each.requests.items["C21"][:500].tolist() for each in ClickModel().blocks(300_000)
+    ]
+    assert first != second, "a log does not repeat itself"
 
 
 def test_clicks_come_as_often_as_their_probability_says(log):
