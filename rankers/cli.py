@@ -9,10 +9,8 @@ from typing import Any
 import click
 
 from rankers.command_line import CommandLine, json_option, print_json
+from rankers.data.source import SYNTHETIC, SYNTHETIC_ROWS, data_key, read_log
 from rankers.errors import UserError
-
-_SYNTHETIC = "synthetic"
-_ROWS = 400_000
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +35,7 @@ def list_rankers(*, as_json: bool) -> None:
 @click.argument("name")
 @click.option(
     "--data",
-    default=_SYNTHETIC,
+    default=SYNTHETIC,
     show_default=True,
     metavar="synthetic|FILE",
     help="A file of Criteo's (TSV, or CSV with a header; .gz too), or what make-data wrote.",
@@ -66,7 +64,6 @@ def train(
     A checkpoint that the same command made is kept as it is.
     """
     from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
-    from rankers.data.source import data_key, read_log
     from rankers.zoo import train_zoo, zoo_name
 
     zoo_name(name)
@@ -87,7 +84,7 @@ def train(
 
 
 @main.command("make-data")
-@click.option("--rows", type=click.IntRange(1), default=_ROWS, show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=SYNTHETIC_ROWS, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @json_option

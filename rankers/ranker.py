@@ -57,10 +57,17 @@ class Ranker:
         Raises:
             UserError: The module's ``forward`` raised something; the message says what and where.
         """
-        import torch
 
         training = self.module.training
         self.module.eval()
+        try:
+            return self._score(columns)
+        finally:
+            self.module.train(training)
+
+    def _score(self, columns: Columns) -> Array:
+        import torch
+
         with torch.inference_mode():
             inputs = {
                 name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()
@@ -69,7 +76,6 @@ class Ranker:
                 scores = self.module(**inputs)
             except Exception as error:
                 raise UserError(f"ranker {self.name!r}: {in_one_line(error)}") from error
-        self.module.train(training)
         result: Array = scores.reshape(-1).float().numpy()
         return result
 
