@@ -57,7 +57,6 @@ class Ranker:
         Raises:
             UserError: The module's ``forward`` raised something; the message says what and where.
         """
-
         training = self.module.training
         self.module.eval()
         try:
