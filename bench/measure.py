@@ -35,7 +35,7 @@ class Load:
         duration_s: For how long, instead of a count.
         concurrency: Of the closed loop.
         rate_per_s: Of the open loop.
-        pattern: Of its arrivals.
+        pattern: Of its arrivals, as `bench.arrivals` reads it: ``poisson``, ``bursts:factor=8``, ….
         workers: Of the open loop; by default as many as the target works on at once, or 64 where
             it queues by itself.
         warmup: Requests before the clock starts.
@@ -57,6 +57,8 @@ class Load:
         amounts = (self.count, self.duration_s, self.concurrency, self.rate_per_s, self.workers)
         if any(amount is not None and amount <= 0 for amount in amounts) or self.warmup < 0:
             raise UserError(f"count, duration, concurrency, rate and workers are above 0: {self}")
+        if self.rate_per_s is not None:
+            arrivals.check_pattern(self.pattern)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that make a result, as JSON-ready data."""
