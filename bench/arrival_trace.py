@@ -41,7 +41,8 @@ def load_trace(path: Path) -> Array:
     times = np.sort(times)
     if len(times) < 2 or times[0] == times[-1]:
         raise UserError(f"{path}: holds {len(times)} arrival times; two different ones are needed")
-    return times - times[0]
+    since: Array = times - times[0]
+    return since
 
 
 def _from_json_lines(path: Path) -> Array:
@@ -91,7 +92,8 @@ def _from_parquet(path: Path) -> Array:
     if pa.types.is_timestamp(column.type):
         # To nanoseconds after the first: float64 seconds of the epoch are only good to 0.2 µs.
         stamps = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64()).to_numpy()
-        return (stamps - stamps.min()) / 1e9 if len(stamps) else np.empty(0)
+        since: Array = (stamps - stamps.min(initial=stamps[0] if len(stamps) else 0)) / 1e9
+        return since
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise UserError(
             f"{path}: column {name!r} is of {column.type}; expected numbers (seconds) or timestamps"

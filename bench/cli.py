@@ -37,11 +37,17 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--requests", type=click.Path(path_type=Path),
                      help="Requests to send (safetensors); by default a ranker's own."),
+        click.option("--workload", help="Requests to make up: a name of `bench workloads`, or a "
+                     ".toml file."),
         click.option("--candidates", type=int,
                      help="Candidates in each request; by default its own."),
         click.option("--concurrency", type=int, default=1, show_default=True,
                      help="Closed loop: requests under way at once."),
-        click.option("--rate", type=float, help="Open loop: Poisson arrivals per second."),
+        click.option("--rate", type=float, help="Open loop: arrivals per second."),
+        click.option("--arrivals", help="Open loop: poisson, constant, bursts:factor=4,share=0.1, "
+                     "ramp:to=RATE or replay:FILE.  [default: poisson]"),
+        click.option("--speed", type=float,
+                     help="Of a replay, in place of a rate.  [default: 1]"),
         click.option("--count", type=int, help="Requests to send to each target.  [default: 2000]"),
         click.option("--duration", type=float, help="Seconds for each target, instead of a count."),
         click.option("--warmup", type=int, default=100, show_default=True,
@@ -104,6 +110,20 @@ def compare(
 
 
 @main.command()
+@json_option
+def workloads(as_json: bool) -> None:
+    """List the workloads that requests can be made up for."""
+    from bench.workload_recipe import built_in_files, load_recipe
+
+    found = {name: load_recipe(name).description for name in built_in_files()}
+    if as_json:
+        print_json(found)
+    else:
+        for name, description in found.items():
+            click.echo(f"{name:16} {description}")
+
+
+@main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"),
               show_default=True, help="The folder of results files.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks.md"),
@@ -133,42 +153,82 @@ def _open(
     specs: Sequence[str], opened: ExitStack, *, threads: int | None, device: str, **options: Any
 ) -> tuple[list[Target], Workload, Load]:
     """Open the targets, draw the workload and read the load, mistakes first."""
-    from bench.measure import Load
     from bench.targets import open_target
 
-    count, duration = options["count"], options["duration"]
-    load = Load(
-        count=2000 if count is None and duration is None else count,
-        duration_s=duration,
-        concurrency=options["concurrency"],
-        rate_per_s=options["rate"],
-        workers=options["workers"],
-        warmup=options["warmup"],
-        seed=options["seed"],
-    )
+    load = _load(**options)
+    if options["workload"] is not None:
+        from bench.workload_recipe import load_recipe
+
+        load_recipe(options["workload"])  # its mistakes are said before targets are opened
     targets = []
     for spec in specs:
         targets.append(open_target(spec, device=device, threads=threads))
         opened.callback(targets[-1].close)
-    workload = _workload(options["requests"], targets, options["candidates"], options["seed"])
-    return targets, workload, load
+    return targets, _workload(targets, **options), load
+
+
+def _load(*, count: int | None, duration: float | None, rate: float | None, **options: Any) -> Load:
+    """Read how requests are sent. A replayed trace has a rate and a count of its own."""
+    from bench.arrival_trace import load_trace
+    from bench.arrivals import replayed_file, trace_rate
+    from bench.measure import Load
+
+    pattern, speed = options["arrivals"], options["speed"]
+    replayed = replayed_file(pattern) if pattern is not None else None
+    if speed is not None and (replayed is None or rate is not None):
+        raise UserError("--speed is of --arrivals replay:FILE, and in place of --rate")
+    if replayed is not None:
+        trace = load_trace(replayed)
+        rate = trace_rate(trace) * (1 if speed is None else speed) if rate is None else rate
+        count = len(trace) if count is None and duration is None else count
+    elif pattern is not None and rate is None:
+        raise UserError(f"--arrivals {pattern} needs a --rate: without one the loop is closed")
+    return Load(
+        count=2000 if count is None and duration is None else count,
+        duration_s=duration,
+        concurrency=options["concurrency"],
+        rate_per_s=rate,
+        pattern="poisson" if pattern is None else pattern,
+        workers=options["workers"],
+        warmup=options["warmup"],
+        seed=options["seed"],
+    )
 
 
 def _workload(
-    path: Path | None, targets: Sequence[Target], candidates: int | None, seed: int
+    targets: Sequence[Target],
+    *,
+    requests: Path | None,
+    workload: str | None,
+    candidates: int | None,
+    seed: int,
+    **_: Any,
 ) -> Workload:
-    from bench.workload import draw_workload
-    from rankers.requests import load_requests
+    """Draw what is sent: made up, from a file, or the first target's own requests."""
+    from bench.request_log import load_log
+    from bench.workload import draw_workload, make_workload
+    from bench.workload_recipe import load_recipe
 
-    own = (getattr(target, "evaluation", None) for target in targets)
+    signature = _first(targets, "signature")
+    if workload is not None:
+        if requests is not None or candidates is not None:
+            raise UserError("--workload says what is sent: leave out --requests and --candidates")
+        return make_workload(load_recipe(workload), signature, seed=seed)
     log: RequestBatch | None = (
-        load_requests(path)
-        if path is not None
-        else next((batch for batch in own if batch is not None), None)
+        load_log(requests, signature) if requests is not None else _first(targets, "evaluation")
     )
     if log is None:
-        raise UserError("no target brings requests of its own: give a file with --requests")
+        raise UserError(
+            "no target brings requests of its own: make some up with --workload interactive, or "
+            "give a file with --requests"
+        )
     return draw_workload(log, candidates=candidates, seed=seed)
+
+
+def _first(targets: Sequence[Target], attribute: str) -> Any:
+    """Return what the first target that has it says."""
+    found = (getattr(target, attribute, None) for target in targets)
+    return next((each for each in found if each is not None), None)
 
 
 def _keep(measurements: Sequence[Measurement], out: Path | None) -> None:

@@ -20,6 +20,7 @@ from rankers.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rankers.features import Signature
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns, RankingRequest, RequestBatch
 
@@ -109,6 +110,7 @@ class InProcessTarget:
         description: What it is.
         evaluation: The requests that came with it, if any.
         instances: See `Target`.
+        signature: Its features, to make requests up for.
     """
 
     name: str
@@ -116,6 +118,7 @@ class InProcessTarget:
     description: dict[str, Any]
     evaluation: RequestBatch | None = None
     instances: int | None = 1
+    signature: Signature | None = None
 
     def prepare(self, request: RankingRequest) -> Columns:
         """Repeat the user for each candidate: contiguous columns ``[N, …]``."""
@@ -230,6 +233,7 @@ def open_artifact_target(
         name=name or f"{manifest.name} {manifest.format} {manifest.precision}",
         predictor=open_predictor(artifact, device=device, threads=threads),
         description=description,
+        signature=manifest.signature,
     )
 
 
@@ -273,6 +277,7 @@ def ranker_target(
             "ranker": ranker.name,
         },
         evaluation=ranker.evaluation,
+        signature=ranker.signature,
     )
 
 
