@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bench.workload import Workload
     from rankers.requests import RequestBatch
 
-_TARGET_HELP = """A TARGET is an artifact's folder (or a run's), grpc://host:port/model, or a ranker
-(file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager torch."""
+_TARGET_HELP = """A TARGET is an artifact's folder (or a run's); a served model, as
+grpc://host:port/model by our client, or by tritonclient://, shm://, http:// or prebuilt://;
+callable:file.py:function, which scores requests; or a ranker (file.py:function, a checkpoint
+folder, a name in the zoo), which is measured in eager torch."""
 
 
 @click.group(cls=CommandLine)
