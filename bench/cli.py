@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,16 @@ from rankers.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.attribution import Split
     from bench.measure import Load
     from bench.measurement import Measurement
     from bench.tables import Table
     from bench.targets import Target
     from bench.workload import Workload
     from rankers.requests import RequestBatch
+
+# Of one traced run: the server writes some 1.2 kB for each.
+_MOST_TRACED = 5000
 
 _TARGET_HELP = """A TARGET is an artifact's folder (or a run's); a served model, as
 grpc://host:port/model by our client, or by tritonclient://, shm://, http:// or prebuilt://;
@@ -72,20 +77,32 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command(epilog=_TARGET_HELP)
 @click.argument("target")
+@click.option(
+    "--trace", is_flag=True, help="Of a grpc:// target: split the time of single requests, after."
+)
 @_load_options
-def run(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
+def run(target: str, trace: bool, out: Path | None, as_json: bool, **options: Any) -> None:
     """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
     from bench.measure import measure
     from bench.tables import latency_table
 
+    if trace and not target.startswith("grpc://"):
+        raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
+
     with ExitStack() as opened:
         (subject,), workload, load = _open([target], opened, **options)
         measurement = measure(subject, workload, load, command=_command())
+        splits = _traced(target, workload, load) if trace else []
     _keep([measurement], out)
     if as_json:
-        print_json(measurement.to_json())
-    else:
-        _print([latency_table([measurement])], [measurement])
+        print_json(measurement.to_json() | ({"splits": list(map(asdict, splits))} if trace else {}))
+        return
+    tables = [latency_table([measurement])]
+    if trace:
+        from bench.attribution import attribution_table
+
+        tables.append(attribution_table(splits))
+    _print(tables, [measurement])
 
 
 @main.command(epilog=_TARGET_HELP)
@@ -231,6 +248,16 @@ def _first(targets: Sequence[Target], attribute: str) -> Any:
     """Return what the first target that has it says."""
     found = (getattr(target, attribute, None) for target in targets)
     return next((each for each in found if each is not None), None)
+
+
+def _traced(target: str, workload: Workload, load: Load) -> list[Split]:
+    """Send the load again with tracing on, to at most as many requests as a file should hold."""
+    from bench.attribution import trace_requests
+    from bench.served import split_address
+
+    _, url, model = split_address(target)
+    shorter = load if load.count is None else replace(load, count=min(load.count, _MOST_TRACED))
+    return trace_requests(url, model, workload, shorter)
 
 
 def _keep(measurements: Sequence[Measurement], out: Path | None) -> None:

@@ -210,7 +210,7 @@ def _measure_once(
     target: Target, prepared: Sequence[Any], workload: Workload, load: Load, command: str
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
-    result = _apply(load, target, prepared)
+    result = apply_load(load, target, prepared)
     after = cpu_times()
     candidates = int(workload.requests.candidates[result.index].sum())
     return Measurement(
@@ -231,7 +231,8 @@ def _measure_once(
     )
 
 
-def _apply(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
+def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
+    """Send prepared requests to a target as a load says."""
     if load.rate_per_s is None:
         return closed_loop(
             target,
