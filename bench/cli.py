@@ -6,6 +6,7 @@ import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,18 +81,33 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--trace", is_flag=True, help="Of a grpc:// target: split the time of single requests, after."
 )
+@click.option("--processes", type=int, default=1, show_default=True,
+              help="That generate the load together.")  # fmt: skip
 @_load_options
-def run(target: str, trace: bool, out: Path | None, as_json: bool, **options: Any) -> None:
+def run(
+    target: str, trace: bool, processes: int, out: Path | None, as_json: bool, **options: Any
+) -> None:
     """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
     from bench.measure import measure
     from bench.tables import latency_table
+    from bench.targets import open_target
 
     if trace and not target.startswith("grpc://"):
         raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
 
     with ExitStack() as opened:
         (subject,), workload, load = _open([target], opened, **options)
-        measurement = measure(subject, workload, load, command=_command())
+        if processes == 1:
+            measurement = measure(subject, workload, load, command=_command())
+        else:
+            from bench.processes import measure_in_processes
+
+            anew = partial(
+                open_target, target, device=options["device"], threads=options["threads"]
+            )
+            measurement = measure_in_processes(
+                anew, workload, load, processes=processes, command=_command()
+            )
         splits = _traced(target, workload, load) if trace else []
     _keep([measurement], out)
     if as_json:
@@ -126,6 +142,27 @@ def compare(
         print_json(found.to_json())
     else:
         _print([latency_table(found.measurements), ratio_table(found.ratios)], found.measurements)
+
+
+@main.command()
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="For each part.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write them to this JSON file.")
+@json_option
+def limits(seconds: float, out: Path | None, as_json: bool) -> None:
+    """Measure what this generator can do on this machine: its highest rates and its own lag."""
+    from bench.limits import find_limits, limits_text
+
+    found = find_limits(seconds=seconds)
+    if out is not None:
+        import json
+
+        from rankers.files import write_atomically
+
+        write_atomically(out, json.dumps(found.to_json(), indent=1) + "\n")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo(limits_text(found))
 
 
 @main.command()
