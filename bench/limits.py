@@ -92,13 +92,14 @@ def find_limits(*, seconds: float = 3.0) -> Limits:
 
 def limits_text(found: Limits) -> str:
     """Return the limits as a few lines."""
-    per_core = number_text(found.grpc_per_core_s)
+    reached, per_core = number_text(found.grpc_per_s), number_text(found.grpc_per_core_s)
+    lag = f"p50 {found.lag_p50_us:.0f} µs, p99 {found.lag_p99_us:.0f} µs"
     cores = found.environment.usable_cores
     lines = {
         "in process": f"{number_text(found.in_process_per_s)} requests/s",
-        "over gRPC": f"{number_text(found.grpc_per_s)} requests/s, {found.grpc_concurrency} at once",
+        "over gRPC": f"{reached} requests/s, {found.grpc_concurrency} at once",
         "over gRPC, a core": f"{per_core} requests for each second of CPU time",
-        f"lag at {_RATE_PER_S:.0f}/s": f"p50 {found.lag_p50_us:.0f} µs, p99 {found.lag_p99_us:.0f} µs",
+        f"lag at {_RATE_PER_S:.0f}/s": lag,
         "added to a 1 ms p99": f"{found.added_p99_us:.0f} µs",
         "load average before": f"{found.load_average:.2f} on {cores} cores",
     }

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from locust.stats import RequestStats
 
-from bench import locust_report
+from bench import locust_agreement, locust_report
 
 LOCUSTFILE = Path(__file__).parents[2] / "bench" / "locustfile.py"
 
@@ -98,6 +99,17 @@ def test_a_mistake_is_one_line_and_exit_2(locust, host, options, said):
     done, _, _ = locust("--run-time", "20s", *options, host=host)
     assert said in done.stdout
     assert done.returncode == 2
+
+
+@pytest.mark.end_to_end
+def test_its_percentiles_are_put_beside_those_of_bench_run(tiny_server):
+    done = CliRunner().invoke(
+        locust_agreement.main,
+        [f"grpc://{tiny_server.grpc_url}/tiny", "--seconds", "4", "--rounds", "1"],
+    )
+    assert done.exit_code == 0, done.output
+    assert "p50" in done.stdout
+    assert done.stdout.count("agree") + done.stdout.count("differ") == len(done.stdout.splitlines())
 
 
 class TestReport:

@@ -148,7 +148,9 @@ class TestServed:
 def test_the_core_imports_neither_what_it_measures_nor_torch():
     code = (
         "import sys, bench.cli, bench.load, bench.arrivals, bench.latencies, bench.measurement, "
-        "bench.measure, bench.targets, bench.workload, bench.report, bench.html_report; "
+        "bench.measure, bench.targets, bench.workload, bench.report, bench.html_report, "
+        "bench.load_options, bench.synthesis, bench.processes, bench.served, bench.attribution, "
+        "bench.limits; "
         "print([m for m in ('torch', 'optimize', 'client', 'matplotlib', 'scipy') "
         "if m in sys.modules])"
     )
