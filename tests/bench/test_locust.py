@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from locust.stats import RequestStats
 
 from bench import locust_agreement, locust_report
 
@@ -112,6 +111,15 @@ def test_its_percentiles_are_put_beside_those_of_bench_run(tiny_server):
     assert done.stdout.count("agree") + done.stdout.count("differ") == len(done.stdout.splitlines())
 
 
+@pytest.fixture
+def stats(monkeypatch):
+    """Give Locust's statistics; importing it would turn this process's threads to greenlets."""
+    monkeypatch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")
+    from locust.stats import RequestStats
+
+    return RequestStats()
+
+
 class TestReport:
     @pytest.mark.parametrize(
         ("given", "kept"), [(0.84213, 0.842), (12.3456, 12.3), (1234.5, 1230.0), (0.0123456, 0.012)]
@@ -119,8 +127,7 @@ class TestReport:
     def test_response_times_keep_three_digits(self, given, kept):
         assert locust_report.bucket_ms(given) == kept
 
-    def test_rows_of_counts_leave_the_total_alone_and_have_no_percentiles(self):
-        stats = RequestStats()
+    def test_rows_of_counts_leave_the_total_alone_and_have_no_percentiles(self, stats):
         for response_ms in (5, 20):
             stats.log_request(locust_report.METHOD, locust_report.REQUESTS, response_ms, 0)
             locust_report.count(stats, candidates=30, within=response_ms <= 10, slo_ms=10)
@@ -130,7 +137,7 @@ class TestReport:
         assert row.get_response_time_percentile(0.99) == 0
         assert stats.get("within 10 ms", locust_report.COUNT).num_requests == 1
 
-    def test_a_run_without_requests_is_summarized_too(self):
-        summary = locust_report.summarize(RequestStats(), slo_ms=10)
+    def test_a_run_without_requests_is_summarized_too(self, stats):
+        summary = locust_report.summarize(stats, slo_ms=10)
         assert summary["requests_per_s"] == 0
         assert "too few" in locust_report.text(summary)
