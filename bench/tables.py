@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from bench.latencies import percentile_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from bench.compare import Ratio
     from bench.environment import Environment
-    from bench.latencies import Latencies
-    from bench.measure import Ratio
+    from bench.latencies import Percentile
     from bench.measurement import Measurement
 
 PRINTED_QUANTILES = (0.5, 0.9, 0.99)
@@ -56,38 +56,61 @@ def latency_table(measurements: Sequence[Measurement], title: str = "Latency") -
             (
                 f"{each.name} (void)" if each.void else each.name,
                 *(() if common else (load_text(each),)),
-                *(percentile_text(each.response, quantile) for quantile in PRINTED_QUANTILES),
+                *(percentile_text(each.percentile(quantile)) for quantile in PRINTED_QUANTILES),
                 number_text(each.requests_per_s),
                 number_text(each.candidates_per_s),
             )
             for each in measurements
         ),
-        note="Response times with 95 % intervals. -: too few requests for that percentile.",
+        note="Response times with 95 % intervals. -: too few independent requests for that one.",
     )
 
 
 def ratio_table(ratios: Sequence[Ratio]) -> Table:
-    """Return one row for each ratio, with its spread between rounds."""
+    """Return one row for each ratio: its interval, the difference's, and what follows."""
+    joint = f"{ratios[0].confidence * 100:g} %" if ratios else ""
     return Table(
         title="Compared",
-        columns=("target", "with", "percentile", "ratio", "rounds, lowest-highest"),
+        columns=("target", "with", "percentile", "ratio", "difference, ms", "verdict"),
         rows=tuple(
             (
                 each.target,
                 each.baseline,
                 percentile_label(each.quantile),
-                f"{each.value:.2f}",
-                f"{each.low:.2f}-{each.high:.2f}",
+                _with_interval(f"{each.value:.3f}", *_texts((each.low, each.high), "{:.3f}".format)),
+                _with_interval(
+                    ms_text(each.difference_us),
+                    *_texts((each.difference_low_us, each.difference_high_us), ms_text),
+                ),
+                verdict_text(each),
             )
             for each in ratios
         ),
-        note="Below 1 is faster. Where the spread holds 1, the rounds do not agree.",
+        note=f"Below 1 is faster. All intervals hold together at {joint} confidence; drift between "
+        "rounds is taken out.",
     )
 
 
-def percentile_text(latencies: Latencies, quantile: float) -> str:
-    """Return such as ``1.38 (1.32-1.44)`` in milliseconds, or ``-`` below the sample floor."""
-    found = latencies.percentile(quantile)
+def verdict_text(ratio: Ratio) -> str:
+    """Return such as ``slower``, or what would tell."""
+    if ratio.verdict != "cannot tell" or ratio.rounds_needed is None:
+        return ratio.verdict
+    return f"cannot tell (5 % needs {ratio.rounds_needed:,} rounds)"
+
+
+def _texts(
+    ends: tuple[float | None, float | None], text: Callable[[float], str]
+) -> tuple[str | None, str | None]:
+    low, high = (None if end is None else text(end) for end in ends)
+    return low, high
+
+
+def _with_interval(value: str, low: str | None, high: str | None) -> str:
+    return value if low is None or high is None else f"{value} ({low} to {high})"
+
+
+def percentile_text(found: Percentile | None) -> str:
+    """Return such as ``1.38 (1.32-1.44)`` in milliseconds, or ``-`` for none."""
     if found is None:
         return "-"
     value, low, high = (ms_text(each) for each in (found.value_us, found.low_us, found.high_us))
