@@ -109,7 +109,7 @@ def compare(
 @click.option("--rows", type=click.IntRange(min=1), default=400_000, show_default=True,
               help="Of the synthetic log.")  # fmt: skip
 @click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True,
-              help="Sent through the client, each compared with its scores in process.")  # fmt: skip
+              help="Sent through the client; their scores are compared.")  # fmt: skip
 @click.option("--measured", type=click.IntRange(min=1), default=1000, show_default=True,
               help="Requests that each variant is measured with.")  # fmt: skip
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build/demo"),
@@ -215,6 +215,8 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     from rich.table import Table as RichTable
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)  # a file or a pipe: no window to fit
     for table in tables:
         if not table.rows:
             continue

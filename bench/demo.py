@@ -258,7 +258,7 @@ def _measure(
     from bench.workload import draw_workload
 
     workload = draw_workload(ranker.evaluation)
-    served = served_target(server.grpc_url, MODEL, name="served by Triton, gRPC")
+    served = served_target(server.grpc_url, MODEL, name="Triton, gRPC")
     with ExitStack() as opened:
         targets: list[Target] = [
             ranker_target(ranker, name="torch eager"),
@@ -310,6 +310,6 @@ def _variants(
             (auc["delta"], auc["low"], auc["high"]),
             optimized,
         ),
-        Variant("served by Triton, gRPC", None, sent.value, change, over_grpc),
-        Variant(f"served, {rate} requests/s Poisson", None, sent.value, change, under_load),
+        Variant("Triton, gRPC", None, sent.value, change, over_grpc),
+        Variant(f"Triton, {rate} requests/s", None, sent.value, change, under_load),
     ]

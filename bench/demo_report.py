@@ -57,13 +57,12 @@ def demo_table(summary: dict[str, Any]) -> Table:
     """Return the table of variants of a summary."""
     rows = []
     for each in summary["variants"]:
-        size, delta = each["model_bytes"], each["auc_delta"]
+        size = each["model_bytes"]
         rows.append(
             (
                 f"{each['name']} (void)" if each["void"] else each["name"],
                 "" if size is None else f"{size / 1e6:.1f} MB",
-                f"{each['auc']:.4f}",
-                "" if delta is None else f"{delta[0]:+.1g} [{delta[1]:+.1g}, {delta[2]:+.1g}]",
+                f"{each['auc']:.4f}" + _change(each["auc_delta"]),
                 *("-" if each[name] is None else ms_text(each[name]) for name in _PERCENTILES),
                 number_text(each["candidates_per_s"]),
             )
@@ -74,10 +73,10 @@ def demo_table(summary: dict[str, Any]) -> Table:
         title=f"{summary['ranker']}: {evaluation['rows']:,} held-out rows in "
         f"{evaluation['requests']:,} requests"
         + ("" if best is None else f"; best reachable AUC {best:.4f}"),
-        columns=("variant", "size", "AUC", "ΔAUC [95 %]", "p50, ms", "p99, ms", "candidates/s"),
+        columns=("variant", "size", "AUC (difference, 95 %)", "p50, ms", "p99, ms", "candidates/s"),
         rows=tuple(rows),
-        note="Closed loop, one request at a time, unless a rate is named. Times are of this "
-        "machine; the ratios between rows mean more than any one of them.",
+        note="Closed loop, one request at a time; with a rate, an open loop of Poisson arrivals. "
+        "Times are of this machine: ratios between rows mean more than any one of them.",
     )
 
 
@@ -96,6 +95,12 @@ def write_demo(
     )
     write_atomically(build / "report.html", page)
     write_atomically(build / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _change(delta: tuple[float, float, float] | None) -> str:
+    if delta is None:
+        return ""
+    return f" ({delta[0]:+.1g}, {delta[1]:+.1g} to {delta[2]:+.1g})"
 
 
 _PERCENTILES = ("p50_us", "p99_us")

@@ -25,6 +25,8 @@ NDCG_CUT = 10
 _CONFIDENCE = 0.95
 # Resampled at once: a matrix of this many draws by all requests fits in memory for long logs.
 _BLOCK = 100
+# Requests up to which the AUC of draws goes through a table of all pairs of requests (32 MB).
+_LARGEST_PAIR_TABLE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,13 @@ def quality(scores: Array, requests: RequestBatch, kind: ScoreKind) -> Quality:
         UserError: There are no labels, the numbers of scores and labels differ, or a score is not
             finite.
     """
+    return _quality(_Statistics(scores, requests, kind))
+
+
+def _quality(found: _Statistics) -> Quality:
     from sklearn.metrics import log_loss, roc_auc_score
 
-    found = _Statistics(scores, requests, kind)
-    once = np.ones((1, len(requests)))
+    once = np.ones((1, len(found.sizes)))
     return Quality(
         auc=_first(float(roc_auc_score(found.positive, found.scores)))
         if 0 < found.positive.sum() < len(found.positive)
@@ -127,8 +132,8 @@ def quality_difference(
     Raises:
         UserError: As for `quality`.
     """
-    values = [quality(each, requests, kind) for each in (reference, scores)]
     statistics = [_Statistics(each, requests, kind) for each in (reference, scores)]
+    values = [_quality(each) for each in statistics]
     drawn: dict[str, list[Array]] = {name: [] for name in METRICS}
     random = np.random.default_rng(seed)
     count = len(requests)
@@ -190,6 +195,17 @@ class _Statistics:
 
     def auc(self, draws: Array) -> Array:
         """AUC with each candidate counted as often as its request was drawn; ties count half."""
+        if len(self.sizes) > _LARGEST_PAIR_TABLE:
+            return self.auc_by_sorting(draws)
+        if self._in_order is None:
+            self._in_order = self._count_pairs()
+        positive = draws @ np.bincount(self.request, self.positive, len(self.sizes))
+        negative = draws @ np.bincount(self.request, ~self.positive, len(self.sizes))
+        ordered = np.einsum("br,rs,bs->b", draws, self._in_order, draws, optimize=True)
+        return _ratio(ordered, positive * negative)
+
+    def auc_by_sorting(self, draws: Array) -> Array:
+        """The same, one draw at a time: for logs of so many requests that a table is too large."""
         found = np.empty(len(draws))
         for place, draw in enumerate(draws):
             weights = draw[self._sorted_request]
@@ -218,8 +234,29 @@ class _Statistics:
         """Expected calibration error; the bins are those of all scores."""
         return _ratio(np.abs(draws @ self._gaps).sum(axis=1), draws @ self.sizes)
 
+    def _count_pairs(self) -> Array:
+        """Count, for each two requests, the pairs that are in order: ``[R, R]``.
+
+        Entry (r, s) is how many (positive of r, negative of s) have the positive's score above the
+        negative's; ties count half. The AUC of any draw is a quadratic form of it, some 20 times
+        faster than sorting each draw.
+        """
+        total = len(self.sizes)
+        positives = self._sorted_positive
+        scores = self.scores[self._order][positives]
+        owner = self._sorted_request[positives]
+        pairs = np.zeros((total, total))
+        for place in range(total):
+            rows = slice(self.offsets[place], self.offsets[place + 1])
+            negatives = np.sort(self.scores[rows][~self.positive[rows]])
+            below = np.searchsorted(negatives, scores, side="left")
+            below = below + np.searchsorted(negatives, scores, side="right")
+            pairs[:, place] = np.bincount(owner, below / 2, total)
+        return pairs
+
     def _prepare_auc(self) -> None:
-        order = np.argsort(self.scores, kind="stable")
+        self._in_order: Array | None = None
+        self._order = order = np.argsort(self.scores, kind="stable")
         ascending = self.scores[order]
         # Where each run of equal scores begins.
         self._groups = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])

@@ -245,7 +245,7 @@ def write_parquet(blocks: Iterator[ClickLog], path: Path) -> int:
     """Write a log as Parquet, a row for each candidate, without holding it whole.
 
     Columns: ``request`` (int64), ``label`` and ``probability`` (float32), ``I1`` … ``I13``
-    (float32, log1p of counts), ``C1`` … ``C26`` (int64). Candidates of a request are consecutive rows.
+    (float32, log1p of counts), ``C1`` … ``C26`` (int64). A request's candidates follow each other.
 
     Args:
         blocks: Such as `ClickModel.blocks` gives.
