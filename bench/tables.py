@@ -10,6 +10,7 @@ from bench.latencies import percentile_label
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.capacity import Capacity
     from bench.compare import Ratio
     from bench.environment import Environment
     from bench.latencies import Percentile
@@ -88,6 +89,25 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
         ),
         note=f"Below 1 is faster. All intervals hold together at {joint} confidence; drift between "
         "rounds is taken out.",
+    )
+
+
+def capacity_table(capacity: Capacity) -> Table:
+    """Return one row for each rate that was tried, ascending."""
+    return Table(
+        title=f"Capacity of {capacity.points[0].measurement.name}" if capacity.points else "Capacity",
+        columns=("requests/s", "p50, ms", "p99, ms", "goodput/s", capacity.slo.text),
+        rows=tuple(
+            (
+                number_text(each.rate_per_s),
+                *(percentile_text(each.measurement.percentile(q)) for q in (0.5, 0.99)),
+                number_text(each.goodput_per_s),
+                each.verdict.answer,
+            )
+            for each in capacity.points
+        ),
+        note=f"{capacity.text}. Verdicts at 99 % confidence. Goodput: answered within the bound. "
+        "-: too few independent requests for that one.",
     )
 
 

@@ -1,0 +1,123 @@
+"""``python -m bench.validation.open_loop``: the open loop before a server with a known answer.
+
+A server that takes the same time for every request, one at a time, under Poisson arrivals is the
+queue M/D/1. Its response times are known: in distribution by formula, and for the arrivals that
+were drawn, request by request, by Lindley's recursion.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from bench import arrivals
+from bench.effective import effective_count
+from bench.environment import environment
+from bench.latencies import record
+from bench.load import open_loop
+from bench.validation.queueing import md1_percentile, simulate
+from rankers.command_line import CommandLine, json_option, print_json
+from rankers.files import write_atomically
+
+if TYPE_CHECKING:
+    from rankers.requests import Array
+
+KIND = "rankserve-validation-open-loop"
+QUANTILE = 0.99
+# More requests the longer the queue remembers.
+_COUNTS = {0.3: 6_000, 0.6: 15_000, 0.9: 60_000}
+
+
+def check_load(load: float, count: int, *, service_s: float, seed: int) -> dict[str, Any]:
+    """Load the simulated server and compare its p99 with theory.
+
+    Args:
+        load: Share of the time that the server is busy, in (0, 1).
+        count: How many requests.
+        service_s: Of every request.
+        seed: Of the arrivals.
+    """
+    schedule = arrivals.poisson(load / service_s, count=count, seed=seed)
+    found = open_loop(
+        lambda _: _serve(service_s), [None], schedule_s=schedule, workers=1, warmup=10
+    )
+    response = found.response_s
+    latencies = record(response)
+    bound = latencies.point_us(QUANTILE) / 1e6
+    worth = effective_count(response > bound)
+    percentile = latencies.percentile(QUANTILE, worth)
+    theory_us = md1_percentile(load, QUANTILE) * service_s * 1e6
+    exact = simulate(schedule, np.full(count, service_s))
+    return {
+        "load": load,
+        "requests": count,
+        "worth_independent": round(worth, 1),
+        "service_us_mean": float(found.service_s.mean() * 1e6),
+        "p99_us": None if percentile is None else percentile.to_json(),
+        "theory_p99_us": theory_us,
+        "within_interval": percentile is not None
+        and percentile.low_us <= theory_us <= percentile.high_us,
+        "same_arrivals_p99_us": _nearest_rank(exact) * 1e6,
+        "beyond_same_arrivals_us": {
+            name: float(np.quantile(response - exact, quantile) * 1e6)
+            for name, quantile in (("p50", 0.5), ("p99", 0.99))
+        },
+    }
+
+
+def _serve(seconds: float) -> None:
+    """Take a time exactly: sleep, and poll the clock for the last stretch."""
+    end = time.perf_counter() + seconds
+    time.sleep(max(0.0, seconds - 0.000_5))
+    while time.perf_counter() < end:
+        pass
+
+
+def _nearest_rank(values: Array) -> float:
+    return float(np.sort(values)[int(np.ceil(round(QUANTILE * len(values), 9))) - 1])
+
+
+@click.group(cls=CommandLine, invoke_without_command=True)
+@click.option("--service-ms", type=float, default=2.0, show_default=True, help="Of each request.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the arrivals.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
+@json_option
+def main(service_ms: float, seed: int, out: Path | None, as_json: bool) -> None:
+    """Compare the open loop's p99 with queueing theory at 30, 60 and 90 % load."""
+    checks = []
+    for load, count in _COUNTS.items():
+        click.echo(f"{load:.0%} load: {count:,} requests", err=True)
+        checks.append(check_load(load, count, service_s=service_ms / 1e3, seed=seed))
+    result = {
+        "kind": KIND,
+        "schema": 1,
+        "command": f"python -m bench.validation.open_loop --service-ms {service_ms:g} --seed {seed}",
+        "environment": environment().to_json(),
+        "service_us": service_ms * 1e3,
+        "checks": checks,
+    }
+    if out is not None:
+        write_atomically(out, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        print_json(result)
+        return
+    for each in checks:
+        said = each["p99_us"]
+        measured = (
+            "unknown"
+            if said is None
+            else f"{said['value_us']:,.0f} ({said['low_us']:,.0f}-{said['high_us']:,.0f})"
+        )
+        click.echo(
+            f"{each['load']:.0%}: p99 {measured} µs, theory {each['theory_p99_us']:,.0f} µs, "
+            f"{'within' if each['within_interval'] else 'not within'} the interval"
+        )
+
+
+if __name__ == "__main__":
+    main()
