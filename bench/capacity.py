@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.early_stopping import requests_needed
@@ -142,30 +142,31 @@ def find_capacity(
     if budget_s <= 0:
         raise UserError(f"a budget of {budget_s:g} s was given; it must be above 0")
     search = _Search(
-        target, workload, slo, budget_s, Load(workers=workers, warmup=warmup, seed=seed),
-        command, say,
-    )  # fmt: skip
+        target=target,
+        workload=workload,
+        slo=slo,
+        load=Load(workers=workers, warmup=warmup, seed=seed),
+        command=command,
+        say=say,
+        until=time.monotonic() + budget_s,
+        longest_run_s=budget_s / 10,
+    )
     return search.run()
 
 
+@dataclass(frozen=True, slots=True)
 class _Search:
-    """The rates tried so far, and the clock."""
+    """The rates tried so far, and how long there is for more."""
 
-    def __init__(
-        self,
-        target: Target,
-        workload: Workload,
-        slo: Slo,
-        budget_s: float,
-        load: Load,
-        command: str,
-        say: Callable[[str], None],
-    ) -> None:
-        self._target, self._workload, self._slo = target, workload, slo
-        self._load, self._command, self._say = load, command, say
-        self._until = time.monotonic() + budget_s
-        self._longest_run_s = budget_s / 10
-        self._points: dict[float, Point] = {}
+    target: Target
+    workload: Workload
+    slo: Slo
+    load: Load
+    command: str
+    say: Callable[[str], None]
+    until: float
+    longest_run_s: float
+    points: dict[float, Point] = field(default_factory=dict)
 
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
@@ -173,21 +174,20 @@ class _Search:
         while low and high and high / low > RESOLUTION and not self._out_of_time():
             middle = math.sqrt(low * high)
             low, high = (middle, high) if self._try(middle).holds else (low, middle)
-        for beyond in _BEYOND if low else ():
-            if not self._out_of_time():
-                self._try(low * beyond)
-        points = tuple(self._points[rate] for rate in sorted(self._points))
-        return Capacity(self._slo, low, high, points, self._remark(low, high))
+        if low is not None:
+            for beyond in _BEYOND:
+                if not self._out_of_time():
+                    self._try(low * beyond)
+        points = tuple(self.points[rate] for rate in sorted(self.points))
+        return Capacity(self.slo, low, high, points, self._remark(low, high))
 
     def _closed_loop_rate(self) -> float:
         """Return about how many requests per second the target can do."""
-        load = replace(
-            self._load, count=_PROBED, concurrency=self._target.instances or 4, warmup=50
-        )
-        found = measure(self._target, self._workload, load)
+        load = replace(self.load, count=_PROBED, concurrency=self.target.instances or 4, warmup=50)
+        found = measure(self.target, self.workload, load)
         if not found.counts.ok:
             raise UserError(
-                f"target {self._target.name!r} failed every request: {found.error_messages[0]}"
+                f"target {self.target.name!r} failed every request: {found.error_messages[0]}"
             )
         return found.requests_per_s
 
@@ -208,57 +208,53 @@ class _Search:
 
     def _try(self, rate: float) -> Point:
         """Measure at a rate: until it is decided, in one run or a longer second one."""
-        least = 2 * requests_needed(1, self._slo.quantile)
+        least = 2 * requests_needed(1, self.slo.quantile)
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
-            most = int(rate * self._longest_run_s)
+            most = int(rate * self.longest_run_s)
             if min(most, least + more) > 1.2 * least:
                 # What the first run lacked, and a third as much again for luck.
                 point = self._measure(rate, min(most, least + more + (least + more) // 3))
-        self._points[rate] = point
+        self.points[rate] = point
         return point
 
     def _measure(self, rate: float, count: int) -> Point:
-        count = max(1, min(count, int(rate * self._longest_run_s)))
-        self._say(f"{rate:,.4g} requests/s: {count:,} requests")
+        count = max(1, min(count, int(rate * self.longest_run_s)))
+        self.say(f"{rate:,.4g} requests/s: {count:,} requests")
         load = replace(
-            self._load, count=count, rate_per_s=rate, seed=self._load.seed + len(self._points)
+            self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)
         )
-        found = measure(self._target, self._workload, load, command=self._command)
+        found = measure(self.target, self.workload, load, command=self.command)
         lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
         return Point(
             rate_per_s=rate,
-            verdict=self._slo.judge(found),
-            goodput_per_s=self._slo.met(found) / found.duration_s if found.duration_s else 0.0,
-            generator_is_late=lag_ms > LARGEST_LAG_SHARE * self._slo.bound_ms,
+            verdict=self.slo.judge(found),
+            goodput_per_s=self.slo.met(found) / found.duration_s if found.duration_s else 0.0,
+            generator_is_late=lag_ms > LARGEST_LAG_SHARE * self.slo.bound_ms,
             measurement=found,
         )
 
     def _out_of_time(self) -> bool:
-        return time.monotonic() > self._until
+        return time.monotonic() > self.until
 
     def _remark(self, low: float | None, high: float | None) -> str:
-        failed = self._points.get(high) if high is not None else None
-        if failed is not None and failed.generator_is_late:
+        """Return what the reader must know of the answer; most answers need nothing."""
+        if high is None:
+            tried = "that is too much" if self.points else "in time"
+            return f"no rate was found {tried}; give a larger --budget"
+        failed = self.points[high]
+        if failed.generator_is_late:
             return (
                 "the generator's own lag is above 5 % of the bound beyond it and may be the limit; "
                 "give it a core of its own"
             )
+        if failed.verdict.answer == "undecided":
+            return f"{failed.rate_per_s:,.4g}/s is undecided; a larger --budget may find more"
         if low is None:
-            lowest = min(self._points) if self._points else None
-            if lowest is None:
-                return "there was no time for a single rate; give a larger --budget"
-            verdict = self._points[lowest].verdict
-            if verdict.answer == "undecided":
-                return f"at {lowest:,.4g}/s it is undecided; give a larger --budget"
-            return f"even {lowest:,.4g} requests/s is too much for it"
-        if high is None:
-            return "no rate was found that is too much; give a larger --budget"
-        if failed is not None and failed.verdict.answer == "undecided":
-            return f"{high:,.4g}/s is undecided; a larger --budget may find more"
-        if high / low > RESOLUTION * 1.001:
-            return f"the limit lies below {high:,.4g}/s; a larger --budget finds it closer"
+            return f"even {failed.rate_per_s:,.4g} requests/s is too much for it"
+        if failed.rate_per_s / low > RESOLUTION * 1.001:
+            return f"{failed.rate_per_s:,.4g}/s does not; a larger --budget finds the limit closer"
         return ""
 
 

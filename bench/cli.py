@@ -88,7 +88,7 @@ def run(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
 @click.option("--fail-if-slower", is_flag=True, help="Exit 1 if a target is slower.")
 @_load_options
 def compare(
-    targets: tuple[str, ...], rounds: int | None, baseline: str | None, fail_if_slower: bool,
+    *, targets: tuple[str, ...], rounds: int | None, baseline: str | None, fail_if_slower: bool,
     out: Path | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure TARGETS in turn, in drawn order, and tell which are faster than the first."""

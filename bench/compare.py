@@ -1,19 +1,10 @@
-"""Is one target faster than another? Paired rounds, and an interval that drift cannot fool.
+"""Is one target faster than another? Paired rounds, and intervals that drift cannot fool.
 
-Targets were measured in turn, in rounds, in an order drawn anew for each round. If two targets were
-the same, their latencies in a round could as well have been each other's: only the drawn order
-decided which came first. So the test asks how unusual the difference is among all those that
-exchanging the two targets' names within rounds would give (a randomization test, Fisher 1935). It
-needs no normal distribution, no independence within a round and no quiet machine: what drifts from
-round to round is exchanged along. The interval holds every ratio by which one target's latencies
-can be divided without the test telling them apart (inversion).
-
-For a percentile the test counts, in each round, how many more latencies of one target than of the
-other are above the percentile of all together. Under the exchange these counts have random signs;
-their signed ranks are summed, as in Wilcoxon's test. A percentile of each round is not needed:
-rounds can be short, which is what takes drift out. Before, each round is divided by its
+Targets were measured in turn, in rounds, in an order drawn anew for each round. `bench.exchange`
+tells by how much one lies above the other at a percentile. Before, each round is divided by its
 level, the geometric mean of its two medians, which the exchange does not change: it makes rounds
-alike and the interval short.
+alike and the interval short. Ratios are shifts of the logarithms, differences those of the times
+themselves.
 """
 
 from __future__ import annotations
@@ -24,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bench.exchange import Shift, least_rounds
 from bench.latencies import sample_floor
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bench.measurement import Measurement
     from rankers.requests import Array
@@ -41,8 +33,6 @@ COMPARED_QUANTILES = (0.5, 0.99)
 CONFIDENCE = 0.99
 # Smaller differences are not worth more rounds.
 WORTH_FINDING = 0.05
-
-_EXACT_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +136,7 @@ def compare_rounds(
     others = [place for place in range(len(rounds)) if place != baseline]
     # Bonferroni: all intervals hold together, so that more targets do not make more false alarms.
     doubt = (1 - confidence) / max(1, len(others) * len(COMPARED_QUANTILES))
-    found = []
+    found: list[Ratio] = []
     for place in others:
         pairs = [
             (ours, theirs)
@@ -154,11 +144,12 @@ def compare_rounds(
             if len(ours) and len(theirs)
         ]
         counts = [sum(len(pair[side]) for pair in pairs) for side in (0, 1)]
-        for quantile in COMPARED_QUANTILES:
-            if min(counts) >= sample_floor(quantile):
-                found.append(
-                    _ratio(pairs, quantile, doubt, (names[place], names[baseline], confidence))
-                )
+        said = (names[place], names[baseline], confidence)
+        found += [
+            _ratio(pairs, quantile, doubt, said)
+            for quantile in COMPARED_QUANTILES
+            if min(counts) >= sample_floor(quantile)
+        ]
     return tuple(found)
 
 
@@ -189,13 +180,13 @@ def _ratio(
         [pair[side] / level * typical for pair, level in zip(pairs, levels, strict=True)]
         for side in (0, 1)
     )
-    logs = _Shift(
+    logs = Shift(
         [np.log(np.maximum(each, 1e-9)) for each in ours],
         [np.log(np.maximum(each, 1e-9)) for each in theirs],
         quantile,
     )
     middle, low, high = (logs.estimate(), *logs.interval(doubt))
-    linear = _Shift(ours, theirs, quantile)
+    linear = Shift(ours, theirs, quantile)
     difference, difference_low, difference_high = (linear.estimate(), *linear.interval(doubt))
     return Ratio(
         target=target,
@@ -213,99 +204,12 @@ def _ratio(
     )
 
 
-class _Shift:
-    """By how much one target's values lie above the other's at a quantile, round by round."""
-
-    def __init__(self, ours: Sequence[Array], theirs: Sequence[Array], quantile: float) -> None:
-        self._ours, self._theirs = np.concatenate(ours), np.concatenate(theirs)
-        self._our_rounds = np.repeat(np.arange(len(ours)), [len(each) for each in ours])
-        self._their_rounds = np.repeat(np.arange(len(theirs)), [len(each) for each in theirs])
-        self._our_sizes = np.array([len(each) for each in ours])
-        self._their_sizes = np.array([len(each) for each in theirs])
-        self._rounds = len(ours)
-        self._quantile = quantile
-        spread = max(float(np.ptp(self._ours)), float(np.ptp(self._theirs)), 1e-12)
-        centre = float(np.median(self._ours) - np.median(self._theirs))
-        self._bounds = (centre - 2 * spread, centre + 2 * spread)
-
-    def estimate(self) -> float:
-        """Return the shift at which neither target has more values above the quantile."""
-        return _crossing(lambda shift: self._scores(shift).sum() > 0, self._bounds)
-
-    def interval(self, doubt: float) -> tuple[float | None, float | None]:
-        """Return the shifts that the test does not reject; None, None if it cannot reject any."""
-        if 2.0 ** (1 - self._rounds) > doubt:
-            return None, None
-        low = _crossing(lambda s: chance_of_sum(self._scores(s)) <= doubt / 2, self._bounds)
-        high = _crossing(lambda s: chance_of_sum(-self._scores(s)) > doubt / 2, self._bounds)
-        return low, high
-
-    def _scores(self, shift: float) -> Array:
-        """Return signed ranks of how many more of our values than of theirs lie above: int [≤ R].
-
-        Ranks, as in Wilcoxon's test, so that a round that a stall has ruined does not decide.
-        """
-        moved = self._ours - shift
-        both = np.concatenate([moved, self._theirs])
-        rank = math.ceil(round(self._quantile * len(both), 9)) - 1
-        bound = np.partition(both, rank)[rank]
-        above = np.bincount(self._our_rounds[moved > bound], minlength=self._rounds)
-        below = np.bincount(self._their_rounds[self._theirs > bound], minlength=self._rounds)
-        return _signed_ranks(above / self._our_sizes - below / self._their_sizes)
-
-
-def _signed_ranks(excess: Array) -> Array:
-    from scipy.stats import rankdata
-
-    apart = excess[excess != 0]
-    # Twice the rank, for ties have halves.
-    ranks: Array = (2 * rankdata(np.abs(apart)) * np.sign(apart)).astype(np.int64)
-    return ranks
-
-
-def chance_of_sum(values: Array) -> float:
-    """Return how likely a sum at least as large is when every value's sign is thrown anew.
-
-    Exactly for few rounds; for many by the normal distribution, which is no smaller in the tail.
-
-    Args:
-        values: Whole numbers, int ``[R]``.
-    """
-    if not values.any():
-        return 1.0
-    if len(values) > _EXACT_ROUNDS:
-        from scipy.stats import norm
-
-        return float(norm.sf(values.sum() / math.sqrt(float(values @ values))))
-    sizes = np.abs(values)
-    reach = int(sizes.sum())
-    chances = np.zeros(2 * reach + 1)  # of the sums -reach … reach
-    chances[reach] = 1.0
-    for size in sizes[sizes > 0].tolist():
-        up, down = np.zeros_like(chances), np.zeros_like(chances)
-        up[size:], down[:-size] = chances[:-size], chances[size:]
-        chances = (up + down) / 2
-    return float(chances[reach + int(values.sum()) :].sum())
-
-
-def _crossing(is_left: Callable[[float], bool], bounds: tuple[float, float]) -> float:
-    """Return where a condition that holds on the left ceases to, by bisection."""
-    low, high = bounds
-    for _ in range(28):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_left(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _rounds_needed(
-    rounds: int, low: float | None, high: float | None, doubt: float
-) -> int | None:
+def _rounds_needed(rounds: int, low: float | None, high: float | None, doubt: float) -> int | None:
     """Return the rounds that find a difference worth finding; None if there are that many."""
     from scipy.stats import norm
 
-    least = math.ceil(1 - math.log2(doubt))  # with fewer no exchange is rare enough
     if low is None or high is None:
-        return max(least, 2 * rounds)
+        return max(least_rounds(doubt), 2 * rounds)
     # The interval's half must leave room for the estimate's own error: found 9 times in 10.
     room = 1 + float(norm.ppf(0.9) / norm.ppf(1 - doubt / 2))
     needed = math.ceil(rounds * ((high - low) / 2 * room / math.log1p(WORTH_FINDING)) ** 2)

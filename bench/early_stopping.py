@@ -101,18 +101,14 @@ def most_misses(requests: int, quantile: float, confidence: float = CONFIDENCE) 
         return -1
     return (
         _least(
-            lambda misses: (
-                _chance_of_at_most(misses, requests, quantile) > 1 - confidence
-            ),
+            lambda misses: _chance_of_at_most(misses, requests, quantile) > 1 - confidence,
             0,
         )
         - 1
     )
 
 
-def _more_to_decide(
-    requests: int, misses: int, quantile: float, confidence: float
-) -> int | None:
+def _more_to_decide(requests: int, misses: int, quantile: float, confidence: float) -> int | None:
     """Return how many more requests decide it when misses go on at the share seen so far."""
     share, doubt = misses / requests if requests else 0.0, 1 - confidence
 

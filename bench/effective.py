@@ -77,7 +77,7 @@ def block_length(series: Array) -> int:
     if spectral <= 0:
         return 1
     length = (2 * bias**2 / (4 / 3 * spectral**2)) ** (1 / 3) * count ** (1 / 3)
-    return min(max(1, round(length)), longest)
+    return min(max(1, round(float(length))), longest)
 
 
 def _within(pieces: Sequence[Array], count: int) -> float:

@@ -13,8 +13,8 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.environment import Environment
 from bench.effective import effective_count
+from bench.environment import Environment
 from bench.latencies import QUANTILES, Latencies, merge
 from bench.validity import void_reasons
 from rankers.errors import UserError

@@ -78,7 +78,9 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
                 each.target,
                 each.baseline,
                 percentile_label(each.quantile),
-                _with_interval(f"{each.value:.3f}", *_texts((each.low, each.high), "{:.3f}".format)),
+                _with_interval(
+                    f"{each.value:.3f}", *_texts((each.low, each.high), "{:.3f}".format)
+                ),
                 _with_interval(
                     ms_text(each.difference_us),
                     *_texts((each.difference_low_us, each.difference_high_us), ms_text),
@@ -95,7 +97,9 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
 def capacity_table(capacity: Capacity) -> Table:
     """Return one row for each rate that was tried, ascending."""
     return Table(
-        title=f"Capacity of {capacity.points[0].measurement.name}" if capacity.points else "Capacity",
+        title=f"Capacity of {capacity.points[0].measurement.name}"
+        if capacity.points
+        else "Capacity",
         columns=("requests/s", "p50, ms", "p99, ms", "goodput/s", capacity.slo.text),
         rows=tuple(
             (

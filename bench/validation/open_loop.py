@@ -89,6 +89,7 @@ def _nearest_rank(values: Array) -> float:
 @json_option
 def main(service_ms: float, seed: int, out: Path | None, as_json: bool) -> None:
     """Compare the open loop's p99 with queueing theory at 30, 60 and 90 % load."""
+    command = f"python -m bench.validation.open_loop --service-ms {service_ms:g} --seed {seed}"
     checks = []
     for load, count in _COUNTS.items():
         click.echo(f"{load:.0%} load: {count:,} requests", err=True)
@@ -96,7 +97,7 @@ def main(service_ms: float, seed: int, out: Path | None, as_json: bool) -> None:
     result = {
         "kind": KIND,
         "schema": 1,
-        "command": f"python -m bench.validation.open_loop --service-ms {service_ms:g} --seed {seed}",
+        "command": command,
         "environment": environment().to_json(),
         "service_us": service_ms * 1e3,
         "checks": checks,
