@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 RESOLUTION = 1.05
 _BEYOND = (1.25, 1.6)
 _PROBED = 200
+# A first run is so long that it holds in spite of so many misses: 1,001 requests for a p99.
+_MISSES_ALLOWED = 3
 _LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
 
 
@@ -168,6 +170,11 @@ class _Search:
     longest_run_s: float
     points: dict[float, Point] = field(default_factory=dict)
 
+    @property
+    def _fewest(self) -> int:
+        """How many requests a run has at least."""
+        return requests_needed(_MISSES_ALLOWED, self.slo.quantile)
+
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
         low, high = self._bracket(probed)
@@ -201,26 +208,30 @@ class _Search:
                 low, rate = rate, rate * 2 if high is None else rate
             else:
                 high = rate
-                if low is None and rate < probed * _LOWEST_SHARE:
-                    break
                 rate = rate / 2
+                # Neither a target that cannot do a small part of what it did in the closed loop,
+                # nor a rate at which the requests that are needed take too long, is worth more.
+                too_long = self._fewest / rate > self.until - time.monotonic()
+                if low is None and (rate < probed * _LOWEST_SHARE or too_long):
+                    break
         return low, high
 
     def _try(self, rate: float) -> Point:
         """Measure at a rate: until it is decided, in one run or a longer second one."""
-        least = 2 * requests_needed(1, self.slo.quantile)
+        least = self._fewest
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
             most = int(rate * self.longest_run_s)
-            if min(most, least + more) > 1.2 * least:
-                # What the first run lacked, and a third as much again for luck.
-                point = self._measure(rate, min(most, least + more + (least + more) // 3))
+            # What the first run lacked, and a third as much again for luck.
+            longer = min(most, (least + more) * 4 // 3)
+            if longer > 1.2 * least:
+                point = self._measure(rate, longer)
         self.points[rate] = point
         return point
 
     def _measure(self, rate: float, count: int) -> Point:
-        count = max(1, min(count, int(rate * self.longest_run_s)))
+        count = max(1, min(count, int(rate * (self.until - time.monotonic()))))
         self.say(f"{rate:,.4g} requests/s: {count:,} requests")
         load = replace(
             self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)

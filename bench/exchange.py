@@ -1,4 +1,4 @@
-"""The exchange test: two targets' names could as well be exchanged in a round, if they are the same.
+"""The exchange test: if two targets are the same, their names can be exchanged in any round.
 
 Only the drawn order decided which of the two came first in a round. So the test asks how unusual
 their difference is among all those that exchanging their names within rounds would give (a

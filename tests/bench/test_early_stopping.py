@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.early_stopping import judge, most_misses, requests_needed
@@ -58,6 +58,7 @@ def test_a_decided_bound_says_its_confidence():
     assert judge(459, 0, 0.99).text("p99 ≤ 10 ms") == "p99 ≤ 10 ms holds at 99 % confidence"
 
 
+@settings(deadline=None)  # the first call loads scipy
 @given(requests=st.integers(1, 3000), quantile=st.sampled_from([0.5, 0.9, 0.99]), data=st.data())
 def test_one_miss_more_never_makes_it_hold(requests, quantile, data):
     misses = data.draw(st.integers(0, requests - 1))
