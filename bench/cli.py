@@ -93,7 +93,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Measure TARGETS in turn, in drawn order, and tell which are faster than the first."""
     from bench.measure import measure_interleaved
-    from bench.tables import latency_table, ratio_table
+    from bench.tables import latency_table, ratio_table, undecided_texts
 
     with ExitStack() as opened:
         subjects, workload, load = _open(targets, opened, **options)
@@ -105,6 +105,8 @@ def compare(
         print_json(found.to_json())
     else:
         _print([latency_table(found.measurements), ratio_table(found.ratios)], found.measurements)
+        for line in undecided_texts(found.ratios):
+            _say(line)
     if fail_if_slower and found.slower:
         _say(f"slower: {', '.join(found.slower)}")
         sys.exit(1)
@@ -220,6 +222,8 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    from bench.tables import unprinted_texts
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a file or a pipe: no window to fit
@@ -244,6 +248,8 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     for each in measurements:
         for reason in each.void:
             _say(f"void: {each.name}: {reason}")
+        for reason in unprinted_texts(each):
+            _say(f"{each.name}: {reason}")
 
 
 def _say(line: str) -> None:

@@ -60,13 +60,22 @@ class Shift:
             doubt: How often the interval may miss, over both ends.
 
         Returns:
-            None, None where there are too few rounds to reject any.
+            None for an end that there are too few rounds or values to know.
         """
         if self._rounds < least_rounds(doubt):
             return None, None
-        low = _crossing(lambda s: chance_of_sum(self._scores(s)) <= doubt / 2, self._bounds)
-        high = _crossing(lambda s: chance_of_sum(-self._scores(s)) > doubt / 2, self._bounds)
+        lowest, highest = self._bounds
+        low = high = None
+        # Where even the farthest shift is not rejected, as with few rounds of few values above the
+        # percentile, there is no end.
+        if self._rejects(lowest, 1, doubt):
+            low = _crossing(lambda shift: self._rejects(shift, 1, doubt), self._bounds)
+        if self._rejects(highest, -1, doubt):
+            high = _crossing(lambda shift: not self._rejects(shift, -1, doubt), self._bounds)
         return low, high
+
+    def _rejects(self, shift: float, sign: int, doubt: float) -> bool:
+        return chance_of_sum(sign * self._scores(shift)) <= doubt / 2
 
     def _scores(self, shift: float) -> Array:
         """Return signed ranks of how many more of our values than of theirs lie above: int [≤ R].

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.latencies import percentile_label
+from bench.compare import WORTH_FINDING
+from bench.latencies import percentile_label, sample_floor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.capacity import Capacity
     from bench.compare import Ratio
@@ -71,12 +72,11 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
     """Return one row for each ratio: its interval, the difference's, and what follows."""
     joint = f"{ratios[0].confidence * 100:g} %" if ratios else ""
     return Table(
-        title="Compared",
-        columns=("target", "with", "percentile", "ratio", "difference, ms", "verdict"),
+        title=f"Compared with {ratios[0].baseline}" if ratios else "Compared",
+        columns=("target", "", "ratio", "difference, ms", "verdict"),
         rows=tuple(
             (
                 each.target,
-                each.baseline,
                 percentile_label(each.quantile),
                 _with_interval(
                     f"{each.value:.3f}", *_texts((each.low, each.high), "{:.3f}".format)
@@ -85,7 +85,7 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
                     ms_text(each.difference_us),
                     *_texts((each.difference_low_us, each.difference_high_us), ms_text),
                 ),
-                verdict_text(each),
+                each.verdict,
             )
             for each in ratios
         ),
@@ -115,11 +115,16 @@ def capacity_table(capacity: Capacity) -> Table:
     )
 
 
-def verdict_text(ratio: Ratio) -> str:
-    """Return such as ``slower``, or what would tell."""
-    if ratio.verdict != "cannot tell" or ratio.rounds_needed is None:
-        return ratio.verdict
-    return f"cannot tell (5 % needs {ratio.rounds_needed:,} rounds)"
+def undecided_texts(ratios: Sequence[Ratio]) -> Iterator[str]:
+    """Yield what would tell, for the ratios that cannot and whose intervals are wide."""
+    for each in ratios:
+        if each.verdict == "cannot tell" and each.rounds_needed is not None:
+            times = each.rounds_needed / each.rounds
+            yield (
+                f"{each.target}, {percentile_label(each.quantile)}: cannot tell; to find a "
+                f"difference of {WORTH_FINDING:.0%} it takes about {each.rounds_needed:,} rounds "
+                f"like these ({number_text(times)} times the requests), or a quieter machine"
+            )
 
 
 def _texts(
@@ -139,6 +144,20 @@ def percentile_text(found: Percentile | None) -> str:
         return "-"
     value, low, high = (ms_text(each) for each in (found.value_us, found.low_us, found.high_us))
     return f"{value} ({low}-{high})"
+
+
+def unprinted_texts(measurement: Measurement) -> Iterator[str]:
+    """Yield why a percentile is not printed although there are requests enough, and what to do."""
+    for quantile in PRINTED_QUANTILES:
+        count, floor = measurement.response.count, sample_floor(quantile)
+        if count < floor or measurement.percentile(quantile) is not None:
+            continue
+        worth = max(1.0, measurement.worth(quantile))
+        yield (
+            f"{percentile_label(quantile)} is not known: {count:,} requests, neighbours alike, are "
+            f"worth {worth:,.0f} independent ones; send about "
+            f"{number_text(count * 1.2 * floor / worth)}"
+        )
 
 
 def ms_text(microseconds: float) -> str:

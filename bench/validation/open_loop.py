@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KIND = "rankserve-validation-open-loop"
 QUANTILE = 0.99
 # More requests the longer the queue remembers.
-_COUNTS = {0.3: 5_000, 0.6: 10_000, 0.9: 30_000}
+_COUNTS = {0.3: 3_000, 0.6: 7_000, 0.9: 25_000}
 _WORKERS = 64
 
 

@@ -27,6 +27,8 @@ class TestRatio:
         assert (faster.target, faster.baseline, faster.verdict) == ("a", "b", "faster")
         assert slower.low < 1.5 < slower.high
         assert slower.value == pytest.approx(1 / faster.value, rel=1e-3)
+        assert slower.low == pytest.approx(1 / faster.high, rel=1e-3)
+        assert slower.high == pytest.approx(1 / faster.low, rel=1e-3)
 
     def test_the_difference_is_in_microseconds_and_agrees_with_the_ratio(self):
         random = np.random.default_rng(1)
@@ -83,6 +85,12 @@ class TestRatio:
         many = compare_rounds(rounds, "abcdef")[0]
         assert many.low < two.low
         assert two.high < many.high
+
+    def test_an_end_that_few_tail_values_cannot_know_is_none(self):
+        random = np.random.default_rng(11)
+        pair = [rounds_of(random, rounds=10, each=50) for _ in "ab"]
+        _, tail = compare_rounds(pair, "ab")
+        assert (tail.low, tail.high, tail.verdict) == (None, None, "cannot tell")
 
     def test_a_clock_that_did_not_move_is_not_an_error(self):
         still = [np.zeros(50) for _ in range(20)]
