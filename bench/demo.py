@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from bench.demo_report import Variant, write_demo
+from bench.demo_report import Variant, auc_text, write_demo
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,22 +135,27 @@ class _step:  # noqa: N801 - reads as a verb in `with`
 
 def _train(options: DemoOptions, said: Console) -> tuple[Path, Ranker, float | None]:
     """Train, unless the same was trained before."""
-    from rankers.checkpoint import load_checkpoint, read_card
-    from rankers.training import TrainingOptions, train_checkpoint
+    from optimize.artifact import fingerprint
+    from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+    from rankers.data.source import SYNTHETIC, data_key, read_log
+    from rankers.training import TrainingOptions
+    from rankers.zoo import code_key, train_zoo
 
-    training = TrainingOptions(ranker=MODEL, data=options.data, rows=options.rows)
-    folder = options.build / "rankers" / f"{MODEL}-{training.key()[:12]}"
+    data = SYNTHETIC if options.data is None else str(options.data)
+    rows = options.rows if options.data is None else None
+    recipe = {"data": data_key(data), "rows": rows, "code": code_key(MODEL)}
+    folder = options.build / "rankers" / f"{MODEL}-{fingerprint(recipe)[:12]}"
     if folder.is_dir():
         said.print("    from the cache")
     else:
-        train_checkpoint(training, folder, say=lambda line: said.print(f"    {line}"))
-    report = read_card(folder)["training"]
-    best = report["best_auc"]
-    line = f"{folder}: held-out AUC {report['auc']:.4f}"
-    if best is not None:
-        line += f", {report['share_closed']:.0%} of the way from 0.5 to the best reachable"
+        ranker, arguments, training = train_zoo(MODEL, read_log(data, rows=rows), TrainingOptions())
+        save_checkpoint(folder, ranker, arguments, training.to_json())
+    report = describe_checkpoint(folder)["training"]
+    line = f"{folder}: held-out AUC {auc_text(report['quality']['auc'])}"
+    if report["closed"] is not None:
+        line += f", {report['closed']:.0%} of the way from 0.5 to the best reachable"
     said.print(f"    {line}", soft_wrap=True)
-    return folder, load_checkpoint(folder), best
+    return folder, load_checkpoint(folder), report["best_auc"]
 
 
 def _optimize(checkpoint: Path, options: DemoOptions) -> Run:
@@ -290,26 +295,39 @@ def _variants(
     served: _Served,
 ) -> list[Variant]:
     """Put quality and latency of each variant side by side."""
-    from rankers.quality import quality_difference
-
     original, optimized, over_grpc = comparison.measurements
-    quality = next(each for each in chosen.manifest.verdicts if each.gate == "quality").numbers
-    auc = quality["auc"]
-    evaluation, kind = ranker.evaluation, ranker.signature.score
-    reference = ranker.score(evaluation.flat())
-    sent = quality_difference(reference, served.scores, evaluation, kind)["auc"]
-    change = (sent.delta, sent.low, sent.high)
+    reference = ranker.score(ranker.evaluation.flat())
+    auc, _ = _judge(ranker, reference, reference)
+    gated = next(each for each in chosen.manifest.verdicts if each.gate == "quality").numbers
+    numbers = gated.get("auc")
+    change = None if numbers is None else (numbers["delta"], numbers["low"], numbers["high"])
+    sent = _judge(ranker, reference, served.scores)
     parameters = sum(each.nbytes for each in ranker.module.state_dict().values())
     rate = f"{under_load.load['rate_per_s']:g}"
     return [
-        Variant("torch eager", parameters, auc["reference"], None, original),
+        Variant("torch eager", parameters, auc, None, original),
         Variant(
             "ONNX Runtime",
             chosen.model_bytes,
-            auc["value"],
-            (auc["delta"], auc["low"], auc["high"]),
+            None if numbers is None else numbers["value"],
+            change,
             optimized,
         ),
-        Variant("Triton, gRPC", None, sent.value, change, over_grpc),
-        Variant(f"Triton, {rate} requests/s", None, sent.value, change, under_load),
+        Variant("Triton, gRPC", None, *sent, over_grpc),
+        Variant(f"Triton, {rate} requests/s", None, *sent, under_load),
     ]
+
+
+def _judge(
+    ranker: Ranker, reference: Array, scores: Array
+) -> tuple[float | None, tuple[float, float, float] | None]:
+    """Return the AUC of scores, and its difference to the reference's with the interval."""
+    from rankers.quality import quality, quality_difference
+
+    evaluation, kind = ranker.evaluation, ranker.signature.score
+    if evaluation.labels is None:
+        return None, None
+    judged = (evaluation.labels, evaluation.offsets, kind)
+    change = quality_difference(reference, scores, *judged).get("auc")
+    found = None if change is None else (change.estimate, change.low, change.high)
+    return quality(scores, *judged).auc, found

@@ -26,14 +26,14 @@ class Variant:
     Attributes:
         name: What it is.
         model_bytes: Of the model's files or parameters; None where it is that of the line above.
-        auc: On the evaluation requests.
+        auc: On the evaluation requests; None where their labels are all alike.
         auc_delta: Difference to the original's with its 95 % interval: delta, low, high.
         measurement: Its latency.
     """
 
     name: str
     model_bytes: int | None
-    auc: float
+    auc: float | None
     auc_delta: tuple[float, float, float] | None
     measurement: Measurement
 
@@ -62,7 +62,7 @@ def demo_table(summary: dict[str, Any]) -> Table:
             (
                 f"{each['name']} (void)" if each["void"] else each["name"],
                 "" if size is None else f"{size / 1e6:.1f} MB",
-                f"{each['auc']:.4f}" + _change(each["auc_delta"]),
+                auc_text(each["auc"]) + _change(each["auc_delta"]),
                 *("-" if each[name] is None else ms_text(each[name]) for name in _PERCENTILES),
                 number_text(each["candidates_per_s"]),
             )
@@ -95,6 +95,11 @@ def write_demo(
     )
     write_atomically(build / "report.html", page)
     write_atomically(build / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def auc_text(auc: float | None) -> str:
+    """Return an AUC with four digits, or ``-`` where it is not defined."""
+    return "-" if auc is None else f"{auc:.4f}"
 
 
 def _change(delta: tuple[float, float, float] | None) -> str:

@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
 SCHEMA = 1
 
-Layout = Literal["flat", "user_once"]
+Layout = Literal["flat", "user_once", "wire"]
 
 
 class ArtifactError(UserError):
@@ -90,7 +90,8 @@ class Manifest:
         format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
         model: The file a runtime opens.
         signature: The features and the score.
-        layout: ``flat``: every input has one row for each (user, candidate) pair.
+        layout: ``flat``: every input has one row for each (user, candidate) pair. ``wire``: the
+            inputs are the packed tensors of a request (rankers/wire.py), as a server gets them.
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.

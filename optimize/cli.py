@@ -251,7 +251,10 @@ def deploy(
         print_json({"name": deployed.name, "version": deployed.version, "folder": folder})
     else:
         click.echo(f"deployed {deployed.name} version {deployed.version}: {deployed.folder}")
-        click.echo(f"serve it: python -m optimize serve --repository {repository}")
+        if options.backend == "python":
+            click.echo(f"serve it: python -m optimize serve --repository {repository}")
+        else:
+            click.echo("serve it: in NVIDIA's image, as Dockerfile.triton says")
 
 
 @main.command()

@@ -13,6 +13,7 @@ import numpy as np
 from optimize.artifact import Verdict
 from optimize.capture import load_evidence, score_batch
 from optimize.runtimes import open_predictor
+from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
@@ -96,10 +97,15 @@ def quality_verdict(
         kind: What a score means; relevance has no logloss or calibration.
         limits: The largest loss of each metric.
     """
-    from rankers.quality import quality_difference
+    from rankers.quality import quality, quality_difference
 
+    labels, offsets = evidence.evaluation.labels, evidence.evaluation.offsets
+    if labels is None:
+        raise UserError("the evaluation requests have no labels to judge quality on")
+    before = quality(evidence.scores, labels, offsets, kind)
+    after = quality(scores, labels, offsets, kind)
     differences = quality_difference(
-        evidence.scores, scores, evidence.evaluation, kind, resamples=limits.resamples
+        evidence.scores, scores, labels, offsets, kind, resamples=limits.resamples
     )
     failures = []
     numbers: dict[str, Any] = {"resamples": limits.resamples}
@@ -107,22 +113,24 @@ def quality_verdict(
         limit = getattr(limits, name)
         loss = -each.low if name in _MORE_IS_BETTER else each.high
         numbers[name] = {
-            "reference": each.reference,
-            "value": each.value,
-            "delta": each.delta,
-            "low": each.low,
-            "high": each.high,
+            "reference": getattr(before, name),
+            "value": getattr(after, name),
+            "delta": each.estimate,
+            "low": _json_number(each.low),
+            "high": _json_number(each.high),
             "limit": limit,
         }
         if loss > limit:
             failures.append(
-                f"Δ{name} {each.delta:+.2g} [{each.low:+.2g}, {each.high:+.2g}] may be worse than "
-                f"the limit {limit:.2g}"
+                f"Δ{name} {each.estimate:+.2g} [{each.low:+.2g}, {each.high:+.2g}] may be worse "
+                f"than the limit {limit:.2g}"
             )
     if failures:
         return Verdict("quality", False, "; ".join(failures), numbers)
-    auc = differences["auc"]
-    reason = f"ΔAUC {auc.delta:+.2g} [{auc.low:+.2g}, {auc.high:+.2g}]"
+    auc = differences.get("auc")
+    if auc is None:
+        return Verdict("quality", True, "within every limit; no AUC: labels are all alike", numbers)
+    reason = f"ΔAUC {auc.estimate:+.2g} [{auc.low:+.2g}, {auc.high:+.2g}]"
     return Verdict("quality", True, reason, numbers)
 
 

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 # Name, type, help. The defaults are those of ServingOptions, which is not imported here: it takes
 # NumPy along, and `--help` is to answer at once.
-_OPTIONS: tuple[tuple[str, type, str], ...] = (
+_OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
+    (
+        "backend",
+        click.Choice(["python", "onnxruntime"]),
+        "Triton's backend; onnxruntime is in NVIDIA's image only [python].",
+    ),
     ("instances", int, "Processes that each run one batch at a time [one a physical core]."),
     ("threads", int, "Threads of ONNX Runtime in one instance [1]."),
     ("max_batch_size", int, "Requests joined into one run at most [16]."),

@@ -45,8 +45,8 @@ class QualityLimits:
     auc: float = 1e-6
     gauc: float = 1e-5
     ndcg_at_10: float = 1e-4
-    logloss: float = 1e-6
-    calibration_error: float = 1e-5
+    logloss: float = 1e-4
+    calibration_error: float = 1e-4
     resamples: int = 1000
 
 

@@ -2,4 +2,4 @@
 
 from rankers.cli import main
 
-main()
+main(prog_name="python -m rankers")

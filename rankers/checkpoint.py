@@ -1,124 +1,133 @@
-"""Checkpoints: a trained ranker as a folder without code or pickles.
+"""Checkpoints: a trained zoo ranker as a folder, with nothing in it that would be unpickled.
 
 ::
 
     DIR/
-      ranker.json               which class of the zoo, how it was made and trained, checksums
+      ranker.json               what it is, how it was trained, and the SHA-256 of the other two
       model.safetensors         its weights
-      evaluation.safetensors    the requests held out of training
+      evaluation.safetensors    the labelled requests that were held out
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from rankers.errors import UserError, nearest
 from rankers.features import Signature
-from rankers.ranker import Ranker
+from rankers.files import new_folder
 from rankers.requests import load_requests, save_requests
-from rankers.zoo import ZOO
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from rankers.ranker import Ranker
 
-CARD = "ranker.json"
+DESCRIPTION = "ranker.json"
 WEIGHTS = "model.safetensors"
 EVALUATION = "evaluation.safetensors"
 SCHEMA = 1
 
 
-def make_module(zoo_name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Make an untrained module of the zoo.
-
-    Raises:
-        UserError: The zoo has no such ranker.
-    """
-    import importlib
-
-    if zoo_name not in ZOO:
-        raise UserError(f"no ranker {zoo_name!r} in the zoo; {nearest(zoo_name, ZOO)}")
-    module, _, attribute = ZOO[zoo_name].partition(":")
-    made: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
-    return made
-
-
 def save_checkpoint(
-    folder: Path, ranker: Ranker, *, arguments: dict[str, Any], training: dict[str, Any]
+    folder: Path,
+    ranker: Ranker,
+    options: dict[str, Any],
+    training: dict[str, Any],
+    *,
+    replace: bool = False,
 ) -> None:
-    """Write a ranker of the zoo into an empty folder.
+    """Write a zoo ranker; the folder appears when it is whole.
 
     Args:
-        folder: The caller puts it in place.
-        ranker: Its ``name`` is that of the zoo.
-        arguments: What its class was made with, as JSON-ready data.
-        training: How it was trained and what came of it, as JSON-ready data.
+        folder: Where it is to appear. One that is there stays as it is, unless ``replace``.
+        ranker: Whose ``name`` is a name in the zoo.
+        options: The keyword arguments its module was made with.
+        training: How it was trained and what came out, JSON-ready.
+        replace: Whether a folder that is there makes way.
     """
     from safetensors.torch import save_file
 
-    state = {name: x.detach().contiguous() for name, x in ranker.module.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
-    save_requests(ranker.evaluation, folder / EVALUATION)
-    card = {
-        "schema": SCHEMA,
-        "ranker": ranker.name,
-        "arguments": arguments,
-        "signature": ranker.signature.to_json(),
-        "training": training,
-        "files": {name: _sha256(folder / name) for name in (WEIGHTS, EVALUATION)},
-    }
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, after comparing its checksums.
-
-    Raises:
-        UserError: It is no checkpoint, of another version, or a file was changed.
-    """
-    try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_bytes())
-        schema, files = card["schema"], dict(card["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not a ranker's checkpoint ({CARD}: {error})") from error
-    if schema != SCHEMA:
-        raise UserError(f"{folder}: schema {schema}; this rankserve reads {SCHEMA}: train it again")
-    for name, expected in files.items():
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
-            raise UserError(
-                f"{folder / name}: missing, or its SHA-256 is not the one in {CARD}: the file was "
-                "changed or damaged; train the ranker again"
-            )
-    return card
+    with new_folder(folder, replace=replace) as aside:
+        state = {name: x.contiguous() for name, x in ranker.module.state_dict().items()}
+        save_file(state, aside / WEIGHTS)
+        save_requests(ranker.evaluation, aside / EVALUATION)
+        data = {
+            "schema": SCHEMA,
+            "name": ranker.name,
+            "options": options,
+            "signature": ranker.signature.to_json(),
+            "training": training,
+            "files": {name: _sha256(aside / name) for name in (WEIGHTS, EVALUATION)},
+        }
+        data["sha256"] = _fingerprint(data)
+        (aside / DESCRIPTION).write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def load_checkpoint(folder: Path) -> Ranker:
-    """Load a trained ranker.
+    """Load what `save_checkpoint` wrote, comparing every checksum first.
 
     Raises:
-        UserError: It is no checkpoint, a file was changed, or its weights do not fit its class.
+        UserError: There is no checkpoint, a file is missing or changed (the message names it), or
+            the zoo does not know the ranker.
     """
     from safetensors.torch import load_file
 
-    card = read_card(folder)
-    module = make_module(card["ranker"], card["arguments"])
-    try:
-        module.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder / WEIGHTS}: does not fit {card['ranker']}: {error}: train it again"
-        ) from error
+    from rankers.ranker import Ranker
+    from rankers.zoo import ZOO
+
+    data = describe_checkpoint(folder)
+    for name, expected in data["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing from the checkpoint: train it again")
+        if _sha256(file) != expected:
+            raise UserError(
+                f"{file}: its SHA-256 is not the one in {DESCRIPTION}: the file was changed or "
+                "damaged; train it again"
+            )
+    if data["name"] not in ZOO:
+        raise UserError(f"{folder}: unknown ranker {data['name']!r}; {nearest(data['name'], ZOO)}")
+    module = importlib.import_module(ZOO[data["name"]]).build(**data["options"])
+    module.load_state_dict(load_file(folder / WEIGHTS))
     return Ranker(
-        name=card["ranker"],
+        name=data["name"],
         module=module.eval(),
-        signature=Signature.from_json(card["signature"]),
+        signature=Signature.from_json(data["signature"]),
         evaluation=load_requests(folder / EVALUATION),
     )
+
+
+def describe_checkpoint(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, without reading its weights.
+
+    Raises:
+        UserError: There is no checkpoint, its description is damaged, or a newer rankserve's.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder}: no checkpoint here ({DESCRIPTION} is missing)")
+    try:
+        data: dict[str, Any] = json.loads(path.read_bytes())
+        stated = data.pop("sha256")
+        damaged = stated != _fingerprint(data)
+        schema = data["schema"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        damaged, schema = True, SCHEMA
+    if damaged:
+        raise UserError(f"{path}: the description was changed or damaged: train the ranker again")
+    if schema != SCHEMA:
+        raise UserError(f"{path}: schema {schema}; this rankserve reads {SCHEMA}: upgrade it")
+    return data
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fingerprint(data: dict[str, Any]) -> str:
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,91 +1,141 @@
-"""``python -m rankers``: make data and train rankers of the zoo."""
+"""``python -m rankers``: the zoo, training, and synthetic logs on the command line."""
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from rankers.command_line import CommandLine, json_option, print_json
-from rankers.errors import UserError, nearest
+from rankers.data.source import SYNTHETIC, SYNTHETIC_ROWS, data_key, read_log
+from rankers.errors import UserError
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rankserve", prog_name="rankserve")
 def main() -> None:
-    """Make click logs and train rankers of the zoo."""
+    """Rankers to try things on, and logs to train them on."""
 
 
-@main.command(name="list")
+@main.command("list")
 @json_option
-def list_zoo(as_json: bool) -> None:
+def list_rankers(*, as_json: bool) -> None:
     """List the rankers of the zoo."""
-    from rankers.zoo import ZOO
+    from rankers.zoo import ABOUT
 
     if as_json:
-        print_json({"rankers": sorted(ZOO)})
-    else:
-        for name in sorted(ZOO):
-            click.echo(name)
+        print_json({"rankers": [{"name": name, "about": text} for name, text in ABOUT.items()]})
+        return
+    for name, text in ABOUT.items():
+        click.echo(f"{name}  {text}")
 
 
 @main.command()
 @click.argument("name")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    help="A Criteo file (TSV or CSV, gzipped or not) or Parquet of make-data.  [default: drawn]",
+    default=SYNTHETIC,
+    show_default=True,
+    metavar="synthetic|FILE",
+    help="A file of Criteo's (TSV, or CSV with a header; .gz too), or what make-data wrote.",
 )
-@click.option("--rows", type=int, help="Of the drawn log.  [default: 400000]")
-@click.option("--epochs", type=int, help="Passes over the log.  [default: 2]")
-@click.option("--split", type=click.Choice(["time", "request"]), help="What is held out.")
-@click.option("--seed", type=int, help="Of everything that is drawn.  [default: 0]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint.")
-@click.option("--force", is_flag=True, help="Replace what is at --out.")
+@click.option(
+    "--rows", type=click.IntRange(1), help="Rows to draw (400,000 by default), or to read at most."
+)
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder.")
+@click.option("--force", is_flag=True, help="Replace another checkpoint at --out.")
 @json_option
-def train(name: str, *, out: Path, force: bool, as_json: bool, **given: Any) -> None:
-    """Train the ranker NAME of the zoo."""
-    from rankers.zoo import ZOO
+def train(
+    *,
+    name: str,
+    data: str,
+    rows: int | None,
+    epochs: int,
+    seed: int,
+    out: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train the ranker NAME and write a checkpoint.
 
-    if name not in ZOO:
-        raise UserError(f"no ranker {name!r} in the zoo; {nearest(name, ZOO)}")
-    if out.exists() and not force:
-        raise UserError(f"{out} is there already: choose another --out, or --force to replace it")
-    from rankers.training import TrainingOptions, train_checkpoint
+    A checkpoint that the same command made is kept as it is.
+    """
+    from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+    from rankers.zoo import train_zoo, zoo_name
 
-    chosen = {key: value for key, value in given.items() if value is not None}
-    options = TrainingOptions(ranker=name, **chosen)
-    aside = out.with_name(f".{out.name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    report = train_checkpoint(options, aside, say=lambda line: click.echo(line, err=True))
-    if out.exists():
-        shutil.rmtree(out)
-    aside.rename(out)
-    if as_json:
-        print_json({"checkpoint": str(out)} | report)
+    zoo_name(name)
+    recipe = {"data": data_key(data), "rows": rows, "epochs": epochs, "seed": seed}
+    if not _wanted(out, name, recipe, force=force):
+        load_checkpoint(out)  # compares the checksums
+        description = describe_checkpoint(out)
+        _report(out, description["training"], as_json=as_json, kept=True)
         return
-    line = f"{out}: held-out AUC {report['auc']:.4f}"
-    if report["best_auc"] is not None:
-        line += (
-            f", {report['share_closed']:.0%} of the way from 0.5 to the best reachable "
-            f"{report['best_auc']:.4f}"
-        )
-    click.echo(line)
+    log = read_log(data, rows=rows, seed=seed)
+
+    from rankers.training import TrainingOptions
+
+    ranker, options, training = train_zoo(name, log, TrainingOptions(epochs=epochs, seed=seed))
+    summary = training.to_json() | {"recipe": recipe}
+    save_checkpoint(out, ranker, options, summary, replace=force)
+    _report(out, summary, as_json=as_json, kept=False)
 
 
-@main.command(name="make-data")
-@click.option("--rows", type=click.IntRange(min=1), default=400_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet file.")
+@main.command("make-data")
+@click.option("--rows", type=click.IntRange(1), default=SYNTHETIC_ROWS, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @json_option
-def make_data(rows: int, seed: int, out: Path, as_json: bool) -> None:
-    """Draw a synthetic click log of whole requests, with at least --rows candidates."""
-    from rankers.data.synthetic import ClickModel, write_parquet
+def make_data(*, rows: int, seed: int, out: Path, as_json: bool) -> None:
+    """Write a synthetic click log as Parquet: whole requests with at least ROWS rows."""
+    from rankers.data.parquet import write_parquet
+    from rankers.data.synthetic import ClickModel
 
-    written = write_parquet(ClickModel(seed=seed).blocks(rows), out)
+    written = write_parquet(out, rows, ClickModel(seed=seed))
     if as_json:
-        print_json({"file": str(out), "rows": written})
+        print_json({"out": str(out), "rows": written, "bytes": out.stat().st_size})
     else:
-        click.echo(f"{out}: {written:,} rows")
+        click.echo(f"{out}: {written:,} rows, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _wanted(out: Path, name: str, recipe: dict[str, Any], *, force: bool) -> bool:
+    """Return whether to train: not if the same command has filled ``out``.
+
+    Raises:
+        UserError: Something else is there.
+    """
+    from rankers.checkpoint import DESCRIPTION, describe_checkpoint
+
+    if not out.exists():
+        return True
+    if not (out / DESCRIPTION).is_file():
+        raise UserError(f"{out} exists and is no checkpoint; choose another --out")
+    if force:
+        return True
+    made = describe_checkpoint(out)
+    if made["name"] == name and made["training"].get("recipe") == recipe:
+        return False
+    was = json.dumps(made["training"].get("recipe"))
+    raise UserError(
+        f"{out} holds another checkpoint ({made['name']}, {was}); choose another --out, or replace "
+        "it with --force"
+    )
+
+
+def _report(out: Path, training: dict[str, Any], *, as_json: bool, kept: bool) -> None:
+    if as_json:
+        print_json({"out": str(out), "kept": kept, "training": training})
+        return
+    found = training["quality"]
+    line = f"{out}: AUC {_number(found['auc'])}, GAUC {_number(found['gauc'])}"
+    if training["closed"] is not None:
+        line += f" (best reachable AUC {training['best_auc']:.4f}, {training['closed']:.0%} closed)"
+    click.echo(f"{line}, {training['rows']:,} rows in {training['seconds']:.0f} s")
+    if kept:
+        click.echo("kept: the same command made it before")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

@@ -36,13 +36,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
+def new_folder(path: Path, *, beside: Path | None = None, replace: bool = False) -> Iterator[Path]:
     """Give a folder to fill; when the block ends without an error it appears at ``path``.
 
     Args:
         path: Where the folder is to appear. If one is there by then, it stays and the new one is
             dropped: whoever was first has written the same content.
         beside: The folder to fill it in, on the same file system; ``path``'s parent by default.
+        replace: Whether a folder that is there makes way instead. Two renames do it: a kill between
+            them leaves nothing at ``path``, and never half.
 
     Raises:
         UserError: ``beside`` is on another file system than ``path``.
@@ -51,10 +53,14 @@ def new_folder(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
     aside.chmod(0o777 & ~_umask())
+    old: Path | None = None
     try:
         yield aside
         sync_tree(aside)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if replace and path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=_ASIDE))
+            path.rename(old / path.name)
         if not path.exists():
             try:
                 aside.rename(path)
@@ -64,6 +70,8 @@ def new_folder(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> None:

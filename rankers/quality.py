@@ -1,46 +1,51 @@
-"""How well scores rank: AUC, GAUC, NDCG@10, logloss and calibration, and how they differ.
+"""How well scores rank, and how sure a difference between two rankers' scores is.
 
-Nothing here imports torch. Differences come with a paired bootstrap over *requests*: candidates of
-one request are not independent, and both sets of scores are judged on the same draws, so that even
-differences far below the metric's own uncertainty can be told from none.
+Nothing here imports torch: gates run in processes that never load it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rankers.errors import UserError
+from rankers.intervals import (
+    AUCOverDraws,
+    CalibrationOverDraws,
+    Interval,
+    RatioOverDraws,
+    difference_interval,
+    ratio,
+    request_draws,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rankers.features import ScoreKind
-    from rankers.requests import Array, RequestBatch
+    from rankers.requests import Array
 
 CALIBRATION_BINS = 15
-NDCG_CUT = 10
-_CONFIDENCE = 0.95
-# Resampled at once: a matrix of this many draws by all requests fits in memory for long logs.
-_BLOCK = 100
-# Requests up to which the AUC of draws goes through a table of all pairs of requests (32 MB).
-_LARGEST_PAIR_TABLE = 2000
+NDCG_CUTOFF = 10
+
+METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Ranking metrics of one set of scores; None where the labels or scores do not define one.
+    """Ranking quality on labelled requests. A metric that is undefined there is None.
 
     Attributes:
-        auc: Area under the ROC curve over all candidates. A label above 0 is a positive.
-        gauc: The AUC within each request, weighted by its candidates; requests whose candidates
-            are all positive or all negative are left out.
-        ndcg_at_10: Mean over requests with a positive, linear gains, ties averaged.
-        logloss: Mean negative log-likelihood of binary labels.
-        calibration_error: Expected calibration error: 15 bins of equal mass, mean absolute
-            difference of mean score and share of positives, weighted by candidates.
+        auc: Area under the ROC curve over all rows; a label above 0 counts as positive.
+        gauc: The AUC within each request, averaged with the requests' candidates as weights;
+            requests without both classes are left out (Zhu et al., KDD 2017).
+        ndcg_at_10: Mean over requests of NDCG@10 with linear gains, ties averaged as scikit-learn
+            does; requests without a relevant candidate are left out.
+        logloss: Mean binary cross-entropy in nats; None for score kind ``relevance``.
+        calibration_error: Expected calibration error over 15 bins of equal mass; None for score
+            kind ``relevance``.
     """
 
     auc: float | None
@@ -49,282 +54,221 @@ class Quality:
     logloss: float | None
     calibration_error: float | None
 
-
-METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How one metric differs between two sets of scores on the same requests.
-
-    Attributes:
-        reference: Of the reference scores.
-        value: Of the other scores.
-        delta: ``value - reference``.
-        low: Lower end of the 95 % interval of ``delta``.
-        high: Upper end.
-    """
-
-    reference: float
-    value: float
-    delta: float
-    low: float
-    high: float
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics as JSON-ready data."""
+        return {name: getattr(self, name) for name in METRICS}
 
 
-def quality(scores: Array, requests: RequestBatch, kind: ScoreKind) -> Quality:
+def quality(scores: Array, labels: Array, offsets: Array, kind: ScoreKind) -> Quality:
     """Judge scores on labelled requests.
 
     Args:
-        scores: ``[ΣN]``, in the order of the requests' candidates.
-        requests: With labels.
-        kind: What a score means. Logits go through the sigmoid; relevance has no logloss and no
-            calibration.
+        scores: One for each candidate, ``[ΣN]``; higher ranks first.
+        labels: Clicks (0 or 1) or grades (0 and up), ``[ΣN]``.
+        offsets: Request r holds the candidates ``offsets[r]:offsets[r + 1]``, ``[R + 1]``.
+        kind: What the score means; see `rankers.features.Signature`.
 
     Raises:
-        UserError: There are no labels, the numbers of scores and labels differ, or a score is not
-            finite.
+        UserError: Scores are not finite or not probabilities, labels do not fit, or lengths differ.
     """
-    return _quality(_Statistics(scores, requests, kind))
-
-
-def _quality(found: _Statistics) -> Quality:
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    once = np.ones((1, len(found.sizes)))
+    metrics = _metrics(scores, labels, offsets, kind)
+    everything = np.ones((1, len(offsets) - 1))
+    values = {name: float(metric(everything)[0]) for name, metric in metrics.items()}
     return Quality(
-        auc=_first(float(roc_auc_score(found.positive, found.scores)))
-        if 0 < found.positive.sum() < len(found.positive)
-        else None,
-        gauc=_first(found.gauc(once)[0]),
-        ndcg_at_10=_first(found.ndcg(once)[0]),
-        logloss=None
-        if found.probability is None
-        else float(log_loss(found.labels, found.probability.astype(np.float64), labels=[0, 1])),
-        calibration_error=None
-        if found.probability is None
-        else _first(found.calibration_error(once)[0]),
+        **{name: None if np.isnan(values.get(name, np.nan)) else values[name] for name in METRICS}
     )
 
 
 def quality_difference(
     reference: Array,
     scores: Array,
-    requests: RequestBatch,
+    labels: Array,
+    offsets: Array,
     kind: ScoreKind,
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Difference]:
-    """Compare two sets of scores on the same requests.
+) -> dict[str, Interval]:
+    """Compare two rankers' scores of the same requests, metric by metric.
 
     Args:
-        reference: The scores to compare with, ``[ΣN]``.
-        scores: The others, ``[ΣN]``.
-        requests: With labels.
-        kind: What a score means, as for `quality`.
-        resamples: Draws of the bootstrap.
-        seed: Of the draws.
+        reference: Scores of the ranker to compare with, ``[ΣN]``.
+        scores: Scores of the ranker in question, ``[ΣN]``.
+        labels: As in `quality`.
+        offsets: As in `quality`.
+        kind: As in `quality`; the same for both.
+        resamples: How many times the requests are drawn anew.
+        seed: Of those draws.
 
     Returns:
-        The difference of every metric that is defined, by its name in `METRICS`.
+        By metric, ``scores``' value less ``reference``'s with its 95 % interval from a paired
+        bootstrap over requests. A metric undefined on these requests is left out.
 
     Raises:
-        UserError: As for `quality`.
+        UserError: As in `quality`.
     """
-    statistics = [_Statistics(each, requests, kind) for each in (reference, scores)]
-    values = [_quality(each) for each in statistics]
-    drawn: dict[str, list[Array]] = {name: [] for name in METRICS}
-    random = np.random.default_rng(seed)
-    count = len(requests)
-    for start in range(0, resamples, _BLOCK):
-        block = min(_BLOCK, resamples - start)
-        # How often each request was drawn, [block, R].
-        draws = random.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
-        for name in METRICS:
-            if getattr(values[0], name) is not None:
-                before, after = (each.metric(name)(draws) for each in statistics)
-                drawn[name].append(after - before)
-    found = {}
-    for name in METRICS:
-        before, after = (getattr(each, name) for each in values)
-        if before is None or after is None:
-            continue
-        differences = np.concatenate(drawn[name])
-        tails = (50 * (1 - _CONFIDENCE), 50 * (1 + _CONFIDENCE))
-        # A draw without a positive has no AUC: it tells nothing.
-        low, high = np.nanpercentile(differences, tails)
-        found[name] = Difference(before, after, after - before, float(low), float(high))
-    return found
+    old = _metrics(reference, labels, offsets, kind)
+    new = _metrics(scores, labels, offsets, kind)
+    everything = np.ones((1, len(offsets) - 1))
+    estimates = {name: float((new[name](everything) - old[name](everything))[0]) for name in new}
+    names = [name for name in METRICS if not np.isnan(estimates.get(name, np.nan))]
+    differences: dict[str, list[Array]] = {name: [] for name in names}
+    for draws in request_draws(len(offsets) - 1, resamples, seed, rows=len(labels)):
+        for name in names:
+            differences[name].append(new[name](draws) - old[name](draws))
+    return {
+        name: difference_interval(estimates[name], np.concatenate(differences[name]))
+        for name in names
+    }
 
 
-class _Statistics:
-    """What of one set of scores is the same in every resample of its requests."""
+def _metrics(
+    scores: Array, labels: Array, offsets: Array, kind: ScoreKind
+) -> dict[str, Callable[[Array], Array]]:
+    """Return each metric as a function of how often every request was drawn, ``[block, R]``."""
+    _check(scores, labels, offsets, kind)
+    counts = np.diff(offsets)
+    request = np.repeat(np.arange(len(counts)), counts)  # of each row, [ΣN]
+    positive = labels > 0
+    within = _auc_by_request(scores, positive, request, len(counts))
+    ndcg = _ndcg_by_request(scores, labels, offsets)
+    metrics: dict[str, Callable[[Array], Array]] = {
+        "auc": AUCOverDraws(scores, positive, request),
+        "gauc": _mean_over_draws(within, counts.astype(np.float64)),
+        "ndcg_at_10": _mean_over_draws(ndcg, np.ones(len(counts))),
+    }
+    if kind != "relevance":
+        probability = _probability(scores, kind)
+        losses = _losses(scores, probability, labels, kind)
+        sums = np.bincount(request, weights=losses, minlength=len(counts))
+        gaps = _calibration_gaps(probability, labels, request, len(counts))
+        metrics["logloss"] = RatioOverDraws(sums, counts.astype(np.float64))
+        metrics["calibration_error"] = CalibrationOverDraws(gaps, counts.astype(np.float64))
+    return metrics
 
-    def __init__(self, scores: Array, requests: RequestBatch, kind: ScoreKind) -> None:
-        labels = requests.labels
-        if labels is None:
-            raise UserError("the requests have no labels: their ranking cannot be judged")
-        if scores.shape != labels.shape:
-            raise UserError(f"{scores.shape} scores for {labels.shape} labels")
-        bad = np.flatnonzero(~np.isfinite(scores))
-        if len(bad):
-            raise UserError(f"score {bad[0]} is {scores[bad[0]]}: scores must be finite")
-        self.scores = scores
-        self.labels = labels
-        self.positive = labels > 0
-        self.offsets = requests.offsets
-        self.sizes = np.diff(requests.offsets).astype(np.float64)  # N of each request, [R]
-        self.request = np.repeat(np.arange(len(requests)), requests.candidates)  # [ΣN]
-        binary = bool(np.isin(labels, (0, 1)).all())
-        self.probability = _probability(scores, kind) if binary else None
-        self._prepare_auc()
-        self._prepare_within_requests()
-        if self.probability is not None:
-            self._prepare_probability(self.probability)
 
-    def metric(self, name: str) -> Callable[[Array], Array]:
-        """Return a metric as a function of draws, ``[B, R]`` → ``[B]``."""
-        return {
-            "auc": self.auc,
-            "gauc": self.gauc,
-            "ndcg_at_10": self.ndcg,
-            "logloss": self.logloss,
-            "calibration_error": self.calibration_error,
-        }[name]
-
-    def auc(self, draws: Array) -> Array:
-        """AUC with each candidate counted as often as its request was drawn; ties count half."""
-        if len(self.sizes) > _LARGEST_PAIR_TABLE:
-            return self.auc_by_sorting(draws)
-        if self._in_order is None:
-            self._in_order = self._count_pairs()
-        positive = draws @ np.bincount(self.request, self.positive, len(self.sizes))
-        negative = draws @ np.bincount(self.request, ~self.positive, len(self.sizes))
-        ordered = np.einsum("br,rs,bs->b", draws, self._in_order, draws, optimize=True)
-        return _ratio(ordered, positive * negative)
-
-    def auc_by_sorting(self, draws: Array) -> Array:
-        """The same, one draw at a time: for logs of so many requests that a table is too large."""
-        found = np.empty(len(draws))
-        for place, draw in enumerate(draws):
-            weights = draw[self._sorted_request]
-            positive = np.add.reduceat(np.where(self._sorted_positive, weights, 0), self._groups)
-            negative = np.add.reduceat(np.where(self._sorted_positive, 0, weights), self._groups)
-            below = np.cumsum(negative) - negative / 2
-            pairs = positive.sum() * negative.sum()
-            found[place] = positive @ below / pairs if pairs else np.nan
-        return found
-
-    def gauc(self, draws: Array) -> Array:
-        """Mean AUC within requests, weighted by candidates."""
-        return _ratio(
-            draws @ (self._mixed * self.sizes * self._aucs), draws @ (self._mixed * self.sizes)
+def _check(scores: Array, labels: Array, offsets: Array, kind: ScoreKind) -> None:
+    if scores.shape != labels.shape or scores.ndim != 1 or int(offsets[-1]) != len(labels):
+        raise UserError(
+            f"scores have shape {scores.shape} and labels {labels.shape} for {int(offsets[-1])} "
+            "candidates; expected one of each for every candidate"
+        )
+    if not len(labels):
+        raise UserError("there are no candidates to judge the scores on")
+    _check_finite("scores", scores)
+    _check_finite("labels", labels)
+    if float(labels.min()) < 0:
+        raise UserError(f"a label is {labels.min()}; labels are 0 and up")
+    if kind == "relevance":
+        return
+    if float(labels.max()) > 1:
+        raise UserError(
+            f"a label is {labels.max()}, but scores of kind {kind!r} are judged on clicks, 0 or 1; "
+            "graded labels need score kind 'relevance'"
+        )
+    if kind == "probability" and (float(scores.min()) < 0 or float(scores.max()) > 1):
+        bad = scores.min() if float(scores.min()) < 0 else scores.max()
+        raise UserError(
+            f"a score is {bad:.6g}, but the signature says probability, 0 to 1; "
+            "score kind 'logit' or 'relevance' may be meant"
         )
 
-    def ndcg(self, draws: Array) -> Array:
-        """Mean NDCG@10 of requests with a positive."""
-        return _ratio(draws @ self._ndcgs, draws @ self._relevant)
 
-    def logloss(self, draws: Array) -> Array:
-        """Mean loss of a candidate."""
-        return _ratio(draws @ self._losses, draws @ self.sizes)
-
-    def calibration_error(self, draws: Array) -> Array:
-        """Expected calibration error; the bins are those of all scores."""
-        return _ratio(np.abs(draws @ self._gaps).sum(axis=1), draws @ self.sizes)
-
-    def _count_pairs(self) -> Array:
-        """Count, for each two requests, the pairs that are in order: ``[R, R]``.
-
-        Entry (r, s) is how many (positive of r, negative of s) have the positive's score above the
-        negative's; ties count half. The AUC of any draw is a quadratic form of it, some 20 times
-        faster than sorting each draw.
-        """
-        total = len(self.sizes)
-        positives = self._sorted_positive
-        scores = self.scores[self._order][positives]
-        owner = self._sorted_request[positives]
-        pairs = np.zeros((total, total))
-        for place in range(total):
-            rows = slice(self.offsets[place], self.offsets[place + 1])
-            negatives = np.sort(self.scores[rows][~self.positive[rows]])
-            below = np.searchsorted(negatives, scores, side="left")
-            below = below + np.searchsorted(negatives, scores, side="right")
-            pairs[:, place] = np.bincount(owner, below / 2, total)
-        return pairs
-
-    def _prepare_auc(self) -> None:
-        self._in_order: Array | None = None
-        self._order = order = np.argsort(self.scores, kind="stable")
-        ascending = self.scores[order]
-        # Where each run of equal scores begins.
-        self._groups = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
-        self._sorted_request = self.request[order]
-        self._sorted_positive = self.positive[order]
-
-    def _prepare_within_requests(self) -> None:
-        total = len(self.sizes)
-        self._aucs, self._mixed = np.zeros(total), np.zeros(total)
-        self._ndcgs, self._relevant = np.zeros(total), np.zeros(total)
-        for place in range(total):
-            rows = slice(self.offsets[place], self.offsets[place + 1])
-            positive, scores = self.positive[rows], self.scores[rows]
-            if not positive.any():
-                continue
-            self._relevant[place] = 1
-            self._ndcgs[place] = _ndcg(self.labels[rows], scores)
-            if not positive.all():
-                self._mixed[place] = 1
-                self._aucs[place] = _auc(positive, scores)
-
-    def _prepare_probability(self, probability: Array) -> None:
-        total = len(self.sizes)
-        inside = np.clip(probability.astype(np.float64), 1e-15, 1 - 1e-15)
-        losses = -np.where(self.positive, np.log(inside), np.log1p(-inside))
-        self._losses = np.bincount(self.request, losses, total)
-        bins = min(CALIBRATION_BINS, len(probability))
-        rank = np.empty(len(probability), dtype=np.int64)
-        rank[np.argsort(probability, kind="stable")] = np.arange(len(probability))
-        place = self.request * bins + rank * bins // len(probability)
-        gaps = np.bincount(place, probability - self.positive, total * bins)
-        self._gaps = gaps.reshape(total, bins)  # Σ (score - label) by request and bin
+def _check_finite(what: str, values: Array) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise UserError(
+            f"{len(bad)} of {len(values)} {what} are not finite, the first {values[bad[0]]} "
+            f"in row {bad[0]}; a ranker must score every candidate with a finite number"
+        )
 
 
-def _auc(positive: Array, scores: Array) -> float:
-    """The AUC of one request, by ranks (Mann-Whitney); ties count half."""
-    from scipy.stats import rankdata
-
-    count = int(positive.sum())
-    ranks = rankdata(scores)
-    pairs = count * (len(scores) - count)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / pairs)
+def _mean_over_draws(values: Array, weights: Array) -> RatioOverDraws:
+    """Average per-request values ``[R]``; nan ones are left out with their weights."""
+    defined = ~np.isnan(values)
+    return RatioOverDraws(np.where(defined, values, 0.0) * weights, defined * weights)
 
 
-def _ndcg(gains: Array, scores: Array) -> float:
-    from sklearn.metrics import ndcg_score
+def _auc_by_request(scores: Array, positive: Array, request: Array, requests: int) -> Array:
+    """Return the AUC within each request, ``[R]``; nan where one class is missing.
 
-    if len(scores) == 1:  # scikit-learn refuses one candidate; its order is right
-        return 1.0
-    return float(ndcg_score(gains[np.newaxis], scores[np.newaxis], k=NDCG_CUT))
+    By rank sums (Mann and Whitney), with tied rows sharing their mean rank.
+    """
+    order = np.lexsort((scores, request))
+    sorted_request = request[order]
+    starts = _run_starts(sorted_request, scores[order])
+    lengths = np.diff(starts, append=len(order))
+    # Ranks count over all rows; what comes before a request's first row is taken off below.
+    ranks = np.repeat(starts + (lengths + 1) / 2, lengths)
+    won = positive[order]
+    wins = np.bincount(sorted_request[won], weights=ranks[won], minlength=requests)
+    positives = np.bincount(sorted_request[won], minlength=requests).astype(np.float64)
+    rows = np.bincount(request, minlength=requests)
+    before = np.cumsum(rows) - rows
+    pairs = positives * (rows - positives)
+    return ratio(wins - positives * before - positives * (positives + 1) / 2, pairs)
 
 
-def _probability(scores: Array, kind: ScoreKind) -> Array | None:
-    if kind == "relevance":
-        return None
+def _ndcg_by_request(scores: Array, labels: Array, offsets: Array) -> Array:
+    """Return NDCG@10 of each request, ``[R]``; nan where nothing is relevant."""
+    counts = np.diff(offsets)
+    request = np.repeat(np.arange(len(counts)), counts)
+    best = _dcg(labels, labels, request, offsets)
+    return ratio(_dcg(scores, labels, request, offsets), best)
+
+
+def _dcg(scores: Array, labels: Array, request: Array, offsets: Array) -> Array:
+    """Return DCG@10 of each request; tied rows share the mean of their gains."""
+    order = np.lexsort((-scores, request))
+    place = np.arange(len(order)) - offsets[request]  # within its request, from 0
+    discounts = np.where(place < NDCG_CUTOFF, 1 / np.log2(place + 2.0), 0.0)
+    starts = _run_starts(request, scores[order])
+    lengths = np.diff(starts, append=len(order))
+    gains = np.add.reduceat(labels[order].astype(np.float64), starts) / lengths
+    dcg: Array = np.bincount(
+        request[starts],
+        weights=gains * np.add.reduceat(discounts, starts),
+        minlength=len(offsets) - 1,
+    )
+    return dcg
+
+
+def _run_starts(request: Array, scores: Array) -> Array:
+    """Return where runs of equal (request, score) begin in sorted rows."""
+    changed = (np.diff(request) != 0) | (np.diff(scores) != 0)
+    return np.concatenate([[0], np.flatnonzero(changed) + 1])
+
+
+def _probability(scores: Array, kind: ScoreKind) -> Array:
+    values = scores.astype(np.float64)
     if kind == "logit":
-        from scipy.special import expit
-
-        sigmoid: Array = expit(scores.astype(np.float64))
-        return sigmoid
-    return scores
+        return np.exp(-np.logaddexp(0.0, -values))
+    return values
 
 
-def _ratio(above: Array, below: Array) -> Array:
-    """Divide; not a number where nothing was drawn that counts."""
-    found: Array = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    return found
+def _losses(scores: Array, probability: Array, labels: Array, kind: ScoreKind) -> Array:
+    """Return each row's cross-entropy in nats; from logits without rounding to 0 or 1 first."""
+    if kind == "logit":
+        values = scores.astype(np.float64)
+        return np.logaddexp(0.0, values) - labels * values
+    # As scikit-learn: a probability is kept one rounding step of its type away from 0 and 1.
+    step = np.finfo(scores.dtype).eps
+    kept = np.clip(probability, step, 1 - step)
+    losses: Array = -(labels * np.log(kept) + (1 - labels) * np.log1p(-kept))
+    return losses
 
 
-def _first(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _calibration_gaps(probability: Array, labels: Array, request: Array, requests: int) -> Array:
+    """Return Σ(probability - label) by request and bin of equal mass, ``[R, bins]``.
+
+    Equal probabilities share a bin.
+    """
+    edges = np.quantile(probability, np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS)
+    bins = np.searchsorted(edges, probability, side="right")
+    sums = np.bincount(
+        request * CALIBRATION_BINS + bins,
+        weights=probability - labels,
+        minlength=requests * CALIBRATION_BINS,
+    )
+    gaps: Array = sums.reshape(requests, CALIBRATION_BINS)
+    return gaps

@@ -57,10 +57,16 @@ class Ranker:
         Raises:
             UserError: The module's ``forward`` raised something; the message says what and where.
         """
-        import torch
-
         training = self.module.training
         self.module.eval()
+        try:
+            return self._score(columns)
+        finally:
+            self.module.train(training)
+
+    def _score(self, columns: Columns) -> Array:
+        import torch
+
         with torch.inference_mode():
             inputs = {
                 name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()
@@ -69,7 +75,6 @@ class Ranker:
                 scores = self.module(**inputs)
             except Exception as error:
                 raise UserError(f"ranker {self.name!r}: {in_one_line(error)}") from error
-        self.module.train(training)
         result: Array = scores.reshape(-1).float().numpy()
         return result
 
@@ -87,7 +92,7 @@ def load_ranker(spec: str) -> Ranker:
     """
     path = Path(spec)
     if path.is_dir():
-        from rankers.training import load_checkpoint
+        from rankers.checkpoint import load_checkpoint
 
         return load_checkpoint(path)
     if ":" in spec:

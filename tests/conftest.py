@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # tiny_ranker.py
+# For tiny_ranker.py and example_rankers.py. Not a folder further down: with tests/optimize on the
+# path, PyTorch takes tests/optimize/triton for the compiler of that name.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from rankers.errors import UserError
+from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ CONFIG = "config.pbtxt"
 # The parameter that tells which artifact a version holds ends in the version's number.
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
+
+Backend = Literal["python", "onnxruntime"]
 
 _TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
@@ -35,9 +37,13 @@ class ServingOptions:
     """How a model is served.
 
     Attributes:
-        instances: Processes that each run one batch at a time; by default one a physical core, and
-            2 at least: with one, Triton's bounded queue forgets to wake up
-            (docs/decisions/004-two-instances-at-least.md).
+        backend: ``python`` runs in the embedded server and joins requests of any sizes.
+            ``onnxruntime`` is Triton's own, in C++ and only in NVIDIA's image; it joins requests
+            of equal numbers of candidates, and the checks of values are left to the client
+            (docs/decisions/002-packed-wire-form.md).
+        instances: That each run one batch at a time (processes, or sessions of one process behind
+            ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
+            bounded queue forgets to wake up (docs/decisions/004-two-instances-at-least.md).
         threads: That ONNX Runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
@@ -48,6 +54,7 @@ class ServingOptions:
         keep_versions: Deployed versions that are kept; older ones are removed.
     """
 
+    backend: Backend = "python"
     instances: int | None = None
     threads: int = 1
     max_batch_size: int = 16
@@ -59,6 +66,11 @@ class ServingOptions:
     keep_versions: int = 3
 
     def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise UserError(
+                f"serving option backend is {self.backend!r}; "
+                f"{nearest(self.backend, get_args(Backend))}"
+            )
         for name, least in (
             ("instances", LEAST_INSTANCES),
             ("threads", 1),
@@ -86,7 +98,7 @@ class ServingOptions:
 def serving_config(
     artifact: Artifact, name: str, options: ServingOptions, artifacts: Mapping[int, str]
 ) -> Any:
-    """Return the ``ModelConfig`` message of an artifact behind the Python backend.
+    """Return the ``ModelConfig`` message of an artifact behind a backend.
 
     Args:
         artifact: What is deployed.
@@ -102,7 +114,7 @@ def serving_config(
     tensors = wire_tensors(signature)
     config = pb.ModelConfig(
         name=name,
-        backend="python",
+        backend=options.backend,
         max_batch_size=options.max_batch_size,
         input=[
             pb.ModelInput(
@@ -110,7 +122,9 @@ def serving_config(
                 data_type=_TYPES[each.dtype],
                 # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
                 dims=[each.width] if each.side == "user" else [-1, each.width],
-                allow_ragged_batch=each.side == "item",
+                # ONNX Runtime's backend would flatten ragged tensors to one axis. Without them
+                # Triton joins only requests of one N.
+                allow_ragged_batch=each.side == "item" and options.backend == "python",
             )
             for each in tensors
         ],
@@ -166,12 +180,19 @@ def read_config(text: str, where: object) -> Any:
 def _set_parameters(
     config: Any, artifact: Artifact, options: ServingOptions, artifacts: Mapping[int, str]
 ) -> None:
-    """Say what a client and the Python backend need to know, under the config's parameters."""
+    """Say what a client and the backend need to know, under the config's parameters."""
     values = {
         "signature": json.dumps(artifact.manifest.signature.to_json(), separators=(",", ":")),
         "max_candidates": str(options.max_candidates),
-        "threads": str(options.threads),
     }
+    if options.backend == "python":
+        values["threads"] = str(options.threads)
+    else:
+        # The defaults, 0, are all cores for every instance. Graph optimization and the sequential
+        # execution mode stay at their defaults, which are those that artifacts are gated with. The
+        # backend has no switch for spinning; it matters with more than one thread only.
+        values["intra_op_thread_count"] = str(options.threads)
+        values["inter_op_thread_count"] = "1"
     values |= {f"{ARTIFACT_PARAMETER}{version}": key for version, key in artifacts.items()}
     for key, value in sorted(values.items()):
         config.parameters[key].string_value = value

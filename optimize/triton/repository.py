@@ -3,7 +3,7 @@
 ::
 
     REPOSITORY/NAME/config.pbtxt
-    REPOSITORY/NAME/VERSION/       model.py, manifest.json and the artifact's files
+    REPOSITORY/NAME/VERSION/       what optimize.triton.version_folder writes
     .REPOSITORY.deploying/         beside it: the lock, and what is being written
 
 Triton takes every folder of a repository for a model, hidden ones too, so nothing is ever staged
@@ -19,10 +19,8 @@ import shutil
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.artifact import MANIFEST, Artifact, ArtifactError, open_artifact
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
@@ -30,13 +28,24 @@ from optimize.triton.config import (
     read_config,
     serving_config,
 )
+from optimize.triton.native_runtime import check_native_runtime
+from optimize.triton.version_folder import (
+    NATIVE_MODEL,
+    artifact_key,
+    deployed_keys,
+    holds,
+    write_version,
+)
 from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-BACKEND_MODEL = Path(__file__).parent / "python_backend" / "model.py"
+    from optimize.artifact import Artifact
+    from optimize.triton.config import Backend
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -76,15 +85,17 @@ def deploy(
     options = options or ServingOptions()
     _check_name(name)
     _check_artifact(artifact, ungated=ungated)
+    if options.backend == "onnxruntime":
+        _check_native(artifact)
     repository = repository.resolve()
     repository.mkdir(parents=True, exist_ok=True)
     with _exclusive(repository) as aside:
         model = repository / name
-        _check_compatible(model, artifact)
+        _check_compatible(model, artifact, options.backend)
         if model.is_dir():
             remove_leftovers(model)
         numbers = versions(model)
-        if numbers and _holds(model / str(numbers[-1]), artifact):
+        if numbers and holds(model / str(numbers[-1]), artifact, options.backend):
             version = numbers[-1]
         else:
             version = (numbers[-1] if numbers else 0) + 1
@@ -92,17 +103,17 @@ def deploy(
         kept = present[-options.keep_versions :]
 
         def config(of: list[int]) -> str:
-            held = _artifacts(model, of) | {version: _key(artifact)}
+            held = deployed_keys(model, of) | {version: artifact_key(artifact)}
             return config_text(serving_config(artifact, name, options, held))
 
         if not model.is_dir():
-            _place_first(artifact, model, config(kept), aside)
+            _place_first(artifact, model, config(kept), options.backend, aside)
         elif version not in numbers:
-            # The config comes first. It names what every version holds, the new one too, and the
-            # old version, which it serves until the rename, has the same features.
-            _replace(model / CONFIG, config(present))
             with new_folder(model / str(version), beside=aside) as folder:
-                _write_version(artifact, folder)
+                write_version(artifact, folder, options.backend)
+                # The config comes before the rename. It names what every version holds, the new one
+                # too, and the old version, which it serves until then, has the same features.
+                _replace(model / CONFIG, config(present))
         _prune(model, kept, aside)
         _replace(model / CONFIG, config(kept))
     return Deployed(name, version, model / str(version))
@@ -132,47 +143,14 @@ def deployed_models(repository: Path) -> list[str]:
     )
 
 
-def _place_first(artifact: Artifact, model: Path, config: str, aside: Path) -> None:
+def _place_first(
+    artifact: Artifact, model: Path, config: str, backend: Backend, aside: Path
+) -> None:
     with new_folder(model, beside=aside) as folder:
         version = folder / "1"
         version.mkdir()
-        _write_version(artifact, version)
+        write_version(artifact, version, backend)
         (folder / CONFIG).write_text(config)
-
-
-def _write_version(artifact: Artifact, folder: Path) -> None:
-    for name in (MANIFEST, *artifact.manifest.files):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.folder / name, target)
-    # What was copied is what was checked when the artifact was opened, or it goes no further.
-    open_artifact(folder)
-    shutil.copyfile(BACKEND_MODEL, folder / BACKEND_MODEL.name)
-
-
-def _holds(folder: Path, artifact: Artifact) -> bool:
-    """Whether a version is this artifact behind this backend, undamaged."""
-    try:
-        same = _key(open_artifact(folder)) == _key(artifact)
-    except ArtifactError:
-        return False
-    model = folder / BACKEND_MODEL.name
-    return same and model.is_file() and model.read_bytes() == BACKEND_MODEL.read_bytes()
-
-
-def _key(artifact: Artifact) -> str:
-    key: str = artifact.manifest.to_json()["sha256"]
-    return key
-
-
-def _artifacts(model: Path, numbers: list[int]) -> dict[int, str]:
-    found = {}
-    for number in numbers:
-        try:
-            found[number] = json.loads((model / str(number) / MANIFEST).read_bytes())["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # A damaged version is not this deploy's to judge: the server refuses it.
-    return found
 
 
 def _check_name(name: str) -> None:
@@ -198,8 +176,21 @@ def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
             )
 
 
-def _check_compatible(model: Path, artifact: Artifact) -> None:
-    """Refuse to replace a model whose requests are others: clients hold its features."""
+def _check_native(artifact: Artifact) -> None:
+    if artifact.manifest.model != NATIVE_MODEL:
+        raise UserError(
+            f"{artifact.folder}: the model's file is {artifact.manifest.model!r}; Triton's "
+            f"onnxruntime backend wants {NATIVE_MODEL!r}: deploy with backend python"
+        )
+    check_native_runtime(artifact.model_path)
+
+
+def _check_compatible(model: Path, artifact: Artifact, backend: Backend) -> None:
+    """Refuse to replace a model whose requests are others, or one behind another backend.
+
+    Clients hold its features. Its config holds for every version, old and new, and names one
+    backend: changing that would leave a moment in which the old version cannot be loaded.
+    """
     if not model.exists():
         return
     path = model / CONFIG
@@ -213,6 +204,11 @@ def _check_compatible(model: Path, artifact: Artifact) -> None:
         raise UserError(
             f"{path}: not written by rankserve: choose another name or remove {model}"
         ) from error
+    if config.backend != backend:
+        raise UserError(
+            f"model {model.name!r} is deployed behind the backend {config.backend!r}; its versions "
+            f"share it: deploy under another name, into another repository, or remove {model}"
+        )
     offered = _interface(artifact.manifest.signature.to_json())
     if deployed != offered:
         raise UserError(

@@ -1,1 +1,1 @@
-"""From files and generators to labelled requests."""
+"""Click logs: files and generators that become labelled requests."""

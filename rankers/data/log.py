@@ -43,6 +43,11 @@ class ClickLog:
             probability=None if self.probability is None else self.probability[self._rows(indices)],
         )
 
+    def first(self, rows: int) -> ClickLog:
+        """Return the first requests: as few as hold ``rows`` candidates, or all."""
+        enough = int(np.searchsorted(self.requests.offsets[1:], rows)) + 1
+        return self.select(np.arange(min(enough, len(self.requests))))
+
     def _rows(self, indices: Array) -> Array:
         offsets = self.requests.offsets
         pieces = [np.arange(offsets[each], offsets[each + 1]) for each in indices]

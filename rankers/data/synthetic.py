@@ -16,34 +16,24 @@ of the probability itself.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rankers.data.log import CATEGORIES, COUNTS, ClickLog, candidate_counts, click_signature
-from rankers.errors import UserError
 from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rankers.requests import Array, Columns
 
 # A spread like Criteo's. The user's side is the smaller: a log holds a hundred times fewer users
 # than candidates, too few to learn thousands of user IDs from.
-CARDINALITIES = dict(
-    zip(
-        CATEGORIES,
-        (
-            *(24, 500, 40, 1000, 100, 30, 2000, 200, 20, 300, 60, 1500, 80, 27, 150, 400),
-            *(20, 5000, 2000, 50, 20000, 200, 30, 10000, 100, 1000),
-        ),
-        strict=True,
-    )
-)
+_USER_CARDINALITIES = (24, 500, 40, 1000, 100, 30, 2000, 200, 20, 300, 60, 1500, 80, 27, 150, 400)
+_ITEM_CARDINALITIES = (20, 5000, 2000, 50, 20000, 200, 30, 10000, 100, 1000)
+CARDINALITIES = dict(zip(CATEGORIES, (*_USER_CARDINALITIES, *_ITEM_CARDINALITIES), strict=True))
 USER_CATEGORIES = CATEGORIES[:16]
 ITEM_CATEGORIES = CATEGORIES[16:]
 SIGNATURE = click_signature(CARDINALITIES, user=("dense", *USER_CATEGORIES))
@@ -70,13 +60,13 @@ class ClickModel:
 
     seed: int = 0
     click_share: float = 0.2
-    counts: float = 0.8
+    counts: float = 0.5
     user: float = 0.3
-    item: float = 1.0
-    affinity: float = 0.8
-    factors: int = 4
-    zipf_exponent: float = 1.3
-    rarity: float = 0.8
+    item: float = 1.1
+    affinity: float = 0.7
+    factors: int = 2
+    zipf_exponent: float = 1.25
+    rarity: float = 0.6
 
     def draw(self, rows: int) -> ClickLog:
         """Return a log of whole requests with at least ``rows`` candidates in all."""
@@ -107,9 +97,8 @@ class ClickModel:
             generator = np.random.default_rng((self.seed, 1, number))
             counts = candidate_counts(generator, _BLOCK_REQUESTS)
             block = truth.draw(generator, counts)
-            enough = int(np.searchsorted(np.cumsum(counts), rows)) + 1
-            if enough < _BLOCK_REQUESTS:
-                block = block.select(np.arange(enough))
+            if rows < block.requests.rows:
+                block = block.first(rows)
             yield block
             rows -= block.requests.rows
             number += 1
@@ -213,7 +202,6 @@ class _Column:
 
     @classmethod
     def draw(cls, generator: np.random.Generator, cardinality: int, model: ClickModel) -> _Column:
-        """Draw a column's table; its strength falls with the number of IDs."""
         weights = np.arange(1, cardinality + 1, dtype=np.float64) ** -model.zipf_exponent
         table = generator.normal(size=(cardinality, 1 + model.factors)) * cardinality**-model.rarity
         return cls(
@@ -239,82 +227,3 @@ def _constant_for(log_odds: Array, share: float) -> float:
         else:
             high = middle
     return (low + high) / 2
-
-
-def write_parquet(blocks: Iterator[ClickLog], path: Path) -> int:
-    """Write a log as Parquet, a row for each candidate, without holding it whole.
-
-    Columns: ``request`` (int64), ``label`` and ``probability`` (float32), ``I1`` … ``I13``
-    (float32, log1p of counts), ``C1`` … ``C26`` (int64). A request's candidates follow each other.
-
-    Args:
-        blocks: Such as `ClickModel.blocks` gives.
-        path: The file; it appears when it is whole.
-
-    Returns:
-        The number of rows.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".aside-{path.name}-{os.getpid()}")
-    rows = requests = 0
-    writer: Any = None
-    try:
-        for block in blocks:
-            table = pa.table(_parquet_columns(block, first_request=requests))
-            writer = writer or pq.ParquetWriter(aside, table.schema)
-            writer.write_table(table)
-            rows += block.requests.rows
-            requests += len(block.requests)
-        writer.close()
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return rows
-
-
-def read_parquet(path: Path) -> ClickLog:
-    """Read what `write_parquet` wrote.
-
-    Raises:
-        UserError: The file is missing, no Parquet, or lacks a column.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-        columns = {name: table.column(name).to_numpy() for name in _PARQUET_NAMES}
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a click log in Parquet: {error}") from error
-    request = columns["request"]
-    starts = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
-    return ClickLog(
-        requests=RequestBatch(
-            user={
-                "dense": np.stack([columns[name][starts] for name in COUNTS], axis=1),
-                **{name: columns[name][starts] for name in USER_CATEGORIES},
-            },
-            items={name: columns[name] for name in ITEM_CATEGORIES},
-            offsets=np.r_[starts, len(request)].astype(np.int64),
-            labels=columns["label"],
-        ),
-        signature=SIGNATURE,
-        probability=columns["probability"],
-    )
-
-
-_PARQUET_NAMES = ("request", "label", "probability", *COUNTS, *CATEGORIES)
-
-
-def _parquet_columns(block: ClickLog, *, first_request: int) -> Columns:
-    batch = block.requests
-    flat = batch.flat()
-    request = np.repeat(np.arange(len(batch)), batch.candidates) + first_request
-    columns: Columns = {"request": request}
-    if batch.labels is not None and block.probability is not None:
-        columns |= {"label": batch.labels, "probability": block.probability}
-    columns |= {name: flat["dense"][:, place] for place, name in enumerate(COUNTS)}
-    return columns | {name: flat[name] for name in CATEGORIES}

@@ -7,13 +7,30 @@ it and the embeddings join its output and go through the top MLP to one score.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rankers.features import Signature
+
+
+def options_for(signature: Signature) -> dict[str, Any]:
+    """Return the options of a DLRM for features ``dense`` and IDs."""
+    return {
+        "cardinalities": {
+            each.name: each.cardinality for each in signature.features if each.name != "dense"
+        },
+        "dense": signature.feature("dense").width,
+    }
+
+
+def build(**options: Any) -> DLRM:
+    """Make an untrained DLRM."""
+    return DLRM(**options)
 
 
 class DLRM(nn.Module):
@@ -43,10 +60,10 @@ class DLRM(nn.Module):
         self.tables = nn.ModuleDict(
             {name: nn.Embedding(size, embedding) for name, size in cardinalities.items()}
         )
-        for table in self.tables.values():
+        for weight in self.tables.parameters():
             # The paper's uniform(±1/√n) makes small tables loud; IDs seen once or never should
             # say little, whatever the table's size.
-            nn.init.normal_(table.weight, std=0.05)  # type: ignore[arg-type]
+            nn.init.normal_(weight, std=0.05)
         self.bottom = _mlp((dense, *bottom, embedding), last_relu=True)
         vectors = len(cardinalities) + 1
         # Pairs below the diagonal. Buffers, so that they move and export with the module;

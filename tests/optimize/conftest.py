@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # example_rankers.py is what a user would hand in
-
-EXAMPLES = Path(__file__).parent / "example_rankers.py"
 
 
 @pytest.fixture(scope="session")

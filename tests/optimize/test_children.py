@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import EXAMPLES
+from example_rankers import EXAMPLES
 
 from optimize.children import Limits, run_child
 from rankers.errors import UserError

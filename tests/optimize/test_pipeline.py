@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import EXAMPLES
+from example_rankers import EXAMPLES
 
 from optimize.artifact import open_artifact
 from rankers.errors import UserError
@@ -116,7 +116,7 @@ class TestDamage:
                 optimize("run", TINY, "--out", tmp_path), stderr=subprocess.DEVNULL
             )
             try:
-                run.wait(moments.uniform(0.3, 6))
+                run.wait(moments.uniform(0.3, 5))
             except subprocess.TimeoutExpired:
                 run.kill()
                 run.wait()
@@ -135,13 +135,10 @@ class TestDamage:
 @pytest.mark.parametrize(
     ("ranker", "said"),
     [
+        # What a ranker can be refused for is tested in test_capture.py; here, that it arrives.
         ("branches_on_values", "use torch.where"),
         ("operator_unknown_to_onnx", "operator prims.bessel_j0"),
-        ("nan_scores", "gives nan for"),
-        ("id_out_of_range", "IDs run from 0 to 99"),
-        ("empty_request", "has no candidates"),
         ("crashes", "crashed with SIGSEGV"),
-        ("tinny", "did you mean 'tiny'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(ranker, said, tmp_path):

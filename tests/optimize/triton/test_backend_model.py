@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.triton.repository import BACKEND_MODEL
+from optimize.triton.version_folder import BACKEND_MODEL
 from rankers.features import Feature, Signature
 from rankers.requests import RankingRequest, join_requests
 from rankers.wire import pack_request, wire_tensors

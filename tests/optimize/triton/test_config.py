@@ -71,9 +71,37 @@ def test_every_warm_up_size_is_run_for_every_input(config):
         assert set(each.inputs) == {tensor.name for tensor in config.input}
 
 
+class TestTheOnnxruntimeBackend:
+    @pytest.fixture
+    def config(self, tiny_artifact):
+        options = ServingOptions(backend="onnxruntime", threads=3, instances=4)
+        return serving_config(tiny_artifact, "tiny", options, {1: "abc"})
+
+    def test_is_named_and_reads_model_onnx(self, config):
+        assert (config.backend, config.default_model_filename) == ("onnxruntime", "")
+
+    def test_gets_threads_by_the_names_it_knows(self, config):
+        values = {name: each.string_value for name, each in config.parameters.items()}
+        assert values["intra_op_thread_count"] == "3"
+        assert values["inter_op_thread_count"] == "1"
+        assert "threads" not in values
+
+    def test_gets_no_ragged_inputs_for_it_would_flatten_them(self, config):
+        assert not any(each.allow_ragged_batch for each in config.input)
+
+    def test_leaves_the_rest_as_it_is_for_clients_and_queue(self, config, tiny_artifact):
+        options = ServingOptions(threads=3, instances=4)
+        python = serving_config(tiny_artifact, "tiny", options, {1: "abc"})
+        for field in ("output", "dynamic_batching", "instance_group", "model_warmup"):
+            assert getattr(config, field) == getattr(python, field)
+        for name in ("signature", "max_candidates", "artifact.1"):
+            assert config.parameters[name] == python.parameters[name]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"backend": "onnxrutime"}, "backend is 'onnxrutime'.*'onnxruntime'"),
         ({"instances": 1}, "instances is 1; it is 2 or more"),
         ({"threads": 0}, "threads is 0"),
         ({"max_batch_size": 0}, "max_batch_size is 0"),

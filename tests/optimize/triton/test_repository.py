@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 from tiny_ranker import SIGNATURE, make_artifact
 
 from optimize.artifact import Verdict, open_artifact, seal
@@ -152,6 +154,80 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"model\.onnx"):
             deploy(artifact, repository, "tiny")
         assert not (repository / "tiny").exists()
+
+
+class TestTheOnnxruntimeBackend:
+    options = ServingOptions(backend="onnxruntime", keep_versions=2)
+
+    def test_a_version_holds_the_wire_form_and_a_manifest_that_says_so(self, artifacts, repository):
+        folder = deploy(artifacts[0], repository, "tiny", options=self.options).folder
+        assert {each.name for each in folder.iterdir()} == {"manifest.json", "model.onnx"}
+        manifest = open_artifact(folder).manifest
+        assert manifest.layout == "wire"
+        assert manifest.lineage[-1].stage == "wire_graph"
+        assert manifest.lineage[-1].source == artifacts[0].key
+        assert manifest.signature == SIGNATURE
+
+    def test_versions_are_told_apart_by_the_artifact_they_were_made_from(
+        self, artifacts, repository
+    ):
+        for each, version in zip([0, 0, 1, 1, 2], [1, 1, 2, 2, 3], strict=True):
+            deployed = deploy(artifacts[each], repository, "tiny", options=self.options)
+            assert deployed.version == version
+        parameters = read_deployed(repository).parameters
+        assert parameters["artifact.2"].string_value == key(artifacts[1])
+        assert parameters["artifact.3"].string_value == key(artifacts[2])
+        assert "artifact.1" not in parameters
+
+    def test_a_damaged_version_is_replaced(self, artifacts, repository):
+        folder = deploy(artifacts[0], repository, "tiny", options=self.options).folder
+        (folder / "model.onnx").write_bytes(b"damaged")
+        assert deploy(artifacts[0], repository, "tiny", options=self.options).version == 2
+
+    def test_a_model_keeps_its_backend(self, artifacts, repository):
+        deploy(artifacts[0], repository, "tiny")
+        before = read_deployed(repository)
+        with pytest.raises(UserError, match=r"behind the backend 'python'.*another name"):
+            deploy(artifacts[1], repository, "tiny", options=self.options)
+        assert read_deployed(repository) == before
+        assert versions(repository / "tiny") == [1]
+
+    def test_a_wire_form_is_no_artifact_to_deploy_again(self, artifacts, repository):
+        folder = deploy(artifacts[0], repository, "tiny", options=self.options).folder
+        with pytest.raises(UserError, match="wire onnx artifact cannot be deployed"):
+            deploy(open_artifact(folder), repository, "again")
+
+    def test_a_graph_too_new_for_the_image_changes_nothing(self, artifacts, repository, tmp_path):
+        deploy(artifacts[0], repository, "tiny", options=self.options)
+        before = (repository / "tiny" / CONFIG).read_bytes()
+        artifact = make_artifact(tmp_path / "new", seed=1)
+        model = onnx.load(artifact.model_path)
+        model.ir_version = 14
+        onnx.save(model, artifact.model_path)
+        with pytest.raises(UserError, match=r"IR version 14 .*ONNX Runtime .*of Triton"):
+            deploy(
+                seal(artifact.folder, artifact.manifest), repository, "tiny", options=self.options
+            )
+        assert (repository / "tiny" / CONFIG).read_bytes() == before
+        assert versions(repository / "tiny") == [1]
+
+    def test_a_graph_whose_wire_form_scores_otherwise_is_not_deployed(
+        self, artifacts, repository, tmp_path
+    ):
+        deploy(artifacts[0], repository, "tiny", options=self.options)
+        before = (repository / "tiny" / CONFIG).read_bytes()
+        artifact = make_artifact(tmp_path / "random", seed=1)
+        model = onnx.load(artifact.model_path)
+        # A score that is drawn anew at every run.
+        model.graph.node[-1].output[0] = "steady"
+        model.graph.node.append(helper.make_node("RandomNormalLike", ["steady"], ["score"]))
+        onnx.save(model, artifact.model_path)
+        with pytest.raises(UserError, match=r"scores 1 candidates otherwise, by up to \d"):
+            deploy(
+                seal(artifact.folder, artifact.manifest), repository, "tiny", options=self.options
+            )
+        assert (repository / "tiny" / CONFIG).read_bytes() == before
+        assert versions(repository / "tiny") == [1]
 
 
 def _deploy(folder, repository):

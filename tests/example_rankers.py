@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from torch import nn
 from rankers.features import Feature, Signature
 from rankers.ranker import Ranker
 from rankers.requests import RequestBatch
+
+EXAMPLES = Path(__file__)
 
 SIGNATURE = Signature(
     (

@@ -1,0 +1,226 @@
+"""A flat ONNX graph as a graph whose inputs are the tensors of the wire.
+
+Triton's own ONNX Runtime backend hands a request's tensors to the graph as they came. A flat graph
+wants a column for each feature and a row for each (user, candidate) pair, so it gets a few nodes in
+front that cut the wire tensors apart, and one behind that gives every request its scores::
+
+    user_int64 [R, W] ─ Expand ─┐
+    item_int64 [R, N, W] ───────┴─ Split ─ Reshape ─► flat graph, R·N rows ─ Reshape ─► score [R, N]
+
+R is 1 for a request by itself. Triton joins requests of equal N along it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankers.errors import UserError
+from rankers.wire import SCORE, WireTensor, wire_tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rankers.features import Signature
+
+# The first operator set whose Shape has a start and an end.
+LEAST_OPSET = 15
+# Names of the flat graph get the one prefix and ours the other, so that none can meet: a feature
+# may well be called user_int64 or score.
+_FLAT = "flat/"
+_WIRE = "wire/"
+_COLUMN = "wire/column/"
+
+
+def write_wire_graph(source: Path, target: Path, signature: Signature) -> None:
+    """Write the wire form of a flat graph.
+
+    External data stays where it is: the new graph names the same files beside ``target``.
+
+    Args:
+        source: The flat graph.
+        target: Where the new one goes; may be ``source``.
+        signature: The features of the flat graph, and so of the wire.
+
+    Raises:
+        UserError: The graph has an input that is no feature, or its operator set is too old.
+    """
+    import onnx
+
+    model = onnx.load(source, load_external_data=False)
+    onnx.save(wire_model(model, signature), target)
+    onnx.checker.check_model(str(target))
+
+
+def wire_model(flat: Any, signature: Signature) -> Any:
+    """Return the wire form of a flat ``ModelProto``; IR version and operator sets are kept.
+
+    Raises:
+        UserError: The graph has an input that is no feature, or its operator set is too old.
+    """
+    from onnx import compose
+
+    wanted = _inputs(flat, signature)
+    _check_opset(flat)
+    model = compose.add_prefix(flat, _FLAT, rename_functions=False)
+    tensors = wire_tensors(signature)
+    first, *_ = model.graph.output
+    graph = compose.merge_graphs(
+        _cutting_graph(tensors, wanted),
+        model.graph,
+        io_map=[(f"{_COLUMN}{name}", f"{_FLAT}{name}") for name in wanted],
+        # Older graphs list their weights as inputs too; those stay weights alone.
+        inputs=[each.name for each in tensors],
+    )
+    graph = compose.merge_graphs(
+        graph,
+        _scoring_graph(first),
+        io_map=[(first.name, f"{_WIRE}flat_scores"), (f"{_WIRE}shape", f"{_WIRE}score_shape")],
+        outputs=[SCORE],
+        name=flat.graph.name,
+        doc_string=flat.graph.doc_string,
+    )
+    model.graph.CopyFrom(graph)
+    return model
+
+
+def _inputs(flat: Any, signature: Signature) -> list[str]:
+    """Return the features that the graph reads: an exporter drops those it does not need."""
+    weights = {each.name for each in flat.graph.initializer}
+    names = [each.name for each in flat.graph.input if each.name not in weights]
+    known = {each.name for each in signature.features}
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"the graph has an input {name!r} that is no feature of the artifact: export it "
+                "again"
+            )
+    return names
+
+
+def _check_opset(flat: Any) -> None:
+    opset = next((each.version for each in flat.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if opset < LEAST_OPSET:
+        raise UserError(
+            f"the graph is of ONNX operator set {opset}; the wire form needs {LEAST_OPSET} or "
+            "later: export it again"
+        )
+
+
+def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
+    """Return the graph from wire tensors to the columns called ``wanted``, [R·N, …] each.
+
+    Its last output, ``shape``, is [R, N].
+    """
+    from onnx import TensorProto, helper
+
+    building = _Building()
+    item = next(each.name for each in tensors if each.side == "item")
+    # [R, N] gives the scores their shape, and [1, N, 1] spreads a user over the candidates.
+    building.node("Shape", [item], [f"{_WIRE}shape"], start=0, end=2)
+    building.node("Shape", [item], [f"{_WIRE}count"], start=1, end=2)
+    one = building.constant("one", [1])
+    building.node("Concat", [one, f"{_WIRE}count", one], [f"{_WIRE}spread"], axis=0)
+    # [R·N]: stated for every column, so that none with other candidates is broadcast unnoticed.
+    building.node("ReduceProd", [f"{_WIRE}shape"], [f"{_WIRE}pairs"], keepdims=1)
+    outputs = []
+    for tensor in tensors:
+        read = [each for each in tensor.features if each.name in wanted]
+        if not read:
+            continue
+        parts = _split(building, tensor, _rows(building, tensor))
+        for each in read:
+            column = f"{_COLUMN}{each.name}"
+            building.node("Reshape", [parts[each.name], building.rows_of(each.shape)], [column])
+            outputs.append(_value(column, tensor.dtype, ["rows", *each.shape]))
+    outputs.append(helper.make_tensor_value_info(f"{_WIRE}shape", TensorProto.INT64, [2]))
+    axes = {"user": ["requests"], "item": ["requests", "candidates"]}
+    inputs = [_value(each.name, each.dtype, [*axes[each.side], each.width]) for each in tensors]
+    return helper.make_graph(building.nodes, "wire", inputs, outputs, building.constants)
+
+
+def _rows(building: _Building, tensor: WireTensor) -> str:
+    """Add the nodes from a wire tensor to one row a pair, [R·N, W]; return the rows' name."""
+    name, rows = tensor.name, f"{_WIRE}rows/{tensor.name}"
+    if tensor.side == "user":
+        # A 0 keeps the size of its place: [R, W] to [R, 1, W] to [R, N, W].
+        apart = building.constant(f"apart/{name}", [0, 1, tensor.width])
+        building.node("Reshape", [name, apart], [f"{_WIRE}apart/{name}"])
+        name = f"{_WIRE}spread/{tensor.name}"
+        building.node("Expand", [f"{_WIRE}apart/{tensor.name}", f"{_WIRE}spread"], [name])
+    building.node("Reshape", [name, building.rows_of((tensor.width,))], [rows])
+    return rows
+
+
+def _split(building: _Building, tensor: WireTensor, rows: str) -> dict[str, str]:
+    """Add the node that cuts [R·N, W] apart; return the name of each feature's part."""
+    if len(tensor.features) == 1:
+        return {tensor.features[0].name: rows}
+    widths = building.constant(f"widths/{tensor.name}", [each.width for each in tensor.features])
+    parts = {each.name: f"{_WIRE}part/{each.name}" for each in tensor.features}
+    building.node("Split", [rows, widths], list(parts.values()), axis=1)
+    return parts
+
+
+def _scoring_graph(scores: Any) -> Any:
+    """Return the graph from the flat graph's first output to ``score``, float32 [R, N]."""
+    from onnx import TensorProto, helper
+
+    building = _Building()
+    flat, shape = f"{_WIRE}flat_scores", f"{_WIRE}score_shape"
+    given = helper.make_tensor_value_info(flat, scores.type.tensor_type.elem_type, None)
+    if scores.type.tensor_type.elem_type == TensorProto.FLOAT:
+        building.node("Reshape", [flat, shape], [SCORE])
+    else:
+        building.node("Cast", [flat], [f"{_WIRE}float_scores"], to=TensorProto.FLOAT)
+        building.node("Reshape", [f"{_WIRE}float_scores", shape], [SCORE])
+    return helper.make_graph(
+        building.nodes,
+        "scores",
+        [given, helper.make_tensor_value_info(shape, TensorProto.INT64, [2])],
+        [_value(SCORE, "float32", ["requests", "candidates"])],
+    )
+
+
+class _Building:
+    """The nodes and constants of a graph that is being made."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self._shapes: set[str] = set()
+
+    def constant(self, name: str, values: list[int]) -> str:
+        """Add an int64 vector and return its name."""
+        from onnx import numpy_helper
+
+        full = f"{_WIRE}constant/{name}"
+        self.constants.append(numpy_helper.from_array(np.array(values, np.int64), full))
+        return full
+
+    def rows_of(self, shape: tuple[int, ...]) -> str:
+        """Return the name of the shape of R·N rows that are of ``shape`` each."""
+        if not shape:
+            return f"{_WIRE}pairs"
+        called = "x".join(str(size) for size in shape)
+        name = f"{_WIRE}rows_of/{called}"
+        if name not in self._shapes:
+            self._shapes.add(name)
+            sizes = self.constant(f"sizes/{called}", list(shape))
+            self.node("Concat", [f"{_WIRE}pairs", sizes], [name], axis=0)
+        return name
+
+    def node(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        """Add a node, called after its first output."""
+        from onnx import helper
+
+        name = f"{_WIRE}node/{outputs[0].removeprefix(_WIRE)}"
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
+
+
+def _value(name: str, dtype: str, shape: list[Any]) -> Any:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, shape)

@@ -1,0 +1,154 @@
+"""Click logs as Parquet: Criteo's columns, plus which rows are of one request.
+
+::
+
+    request       int64, ascending; rows of one request stand together
+    label         int8, 0 or 1
+    I1 … I13      int32 counts, 0 and up
+    C1 … C26      int32 IDs
+    probability   float32, the true click probability
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankers.data.log import CATEGORIES, COUNTS, ClickLog
+from rankers.data.synthetic import CARDINALITIES, SIGNATURE, ClickModel
+from rankers.errors import UserError, nearest
+from rankers.requests import RequestBatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rankers.requests import Array
+
+MAGIC = b"PAR1"
+
+
+def write_parquet(path: Path, rows: int, model: ClickModel | None = None) -> int:
+    """Write a synthetic log, one row group at a time; the file appears when it is whole.
+
+    Args:
+        path: The file to write; one that is there is replaced.
+        rows: How many rows at least; the last request is not cut.
+        model: What draws the log.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        UserError: ``rows`` is less than 1, or the file cannot be written.
+    """
+    from pyarrow import parquet
+
+    if rows < 1:
+        raise UserError(f"{rows} rows were asked for; a log has 1 or more")
+    model = model or ClickModel()
+    # Named as rankers.files names what a kill may leave; made by the writer, so of the usual mode.
+    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
+    written = requests = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with parquet.ParquetWriter(aside, _schema()) as writer:
+            for block in model.blocks(rows):
+                writer.write_table(_table(block, requests))
+                written += block.requests.rows
+                requests += len(block.requests)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return written
+
+
+def read_parquet(path: Path) -> ClickLog:
+    """Read what `write_parquet` wrote.
+
+    Raises:
+        UserError: The file is missing or damaged, lacks a column, or holds what its columns cannot.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+        missing = [name for name in _schema().names if name not in table.column_names]
+        if missing:
+            hint = nearest(missing[0], table.column_names)
+            raise UserError(f"{path}: column {missing[0]!r} is missing; {hint}")
+        columns = {name: table[name].to_numpy() for name in _schema().names}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
+    return _log(path, columns)
+
+
+def _log(path: Path, columns: dict[str, Array]) -> ClickLog:
+    """Group rows to requests, and check that a request's rows agree on their user."""
+    request = columns["request"]
+    if not len(request):
+        raise UserError(f"{path}: the log is empty")
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(request)) + 1])
+    user_ids = [each.name for each in SIGNATURE.user if each.name != "dense"]
+    for name in (*COUNTS, *user_ids):
+        changed = (np.diff(columns[name]) != 0) & (np.diff(request) == 0)
+        if changed.any():
+            raise UserError(
+                f"{path}: {name} changes within request {request[np.argmax(changed)]}, "
+                "but it is the user's and the same for all candidates"
+            )
+    counts = np.stack([columns[name][starts] for name in COUNTS], axis=1)
+    log = ClickLog(
+        requests=RequestBatch(
+            user={
+                "dense": np.log1p(counts).astype(np.float32),
+                **{name: columns[name][starts].astype(np.int64) for name in user_ids},
+            },
+            items={each.name: columns[each.name].astype(np.int64) for each in SIGNATURE.item},
+            offsets=np.append(starts, len(request)).astype(np.int64),
+            labels=columns["label"].astype(np.float32),
+        ),
+        signature=SIGNATURE,
+        probability=columns["probability"].astype(np.float32),
+    )
+    try:
+        log.requests.check(SIGNATURE)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return log
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    fields = [("request", pa.int64()), ("label", pa.int8())]
+    fields += [(name, pa.int32()) for name in (*COUNTS, *CARDINALITIES)]
+    return pa.schema([*fields, ("probability", pa.float32())])
+
+
+def _table(block: ClickLog, first_request: int) -> Any:
+    import pyarrow as pa
+
+    batch = block.requests
+    flat = batch.flat()
+    assert batch.labels is not None  # noqa: S101 - the generator always draws labels
+    counts = np.rint(np.expm1(flat["dense"].astype(np.float64)))
+    columns: dict[str, Array] = {
+        "request": np.repeat(np.arange(len(batch)) + first_request, batch.candidates),
+        "label": batch.labels,
+        "probability": block.probability if block.probability is not None else batch.labels,
+    }
+    columns |= {name: counts[:, place] for place, name in enumerate(COUNTS)}
+    columns |= {name: flat[name] for name in CATEGORIES}
+    return pa.table(
+        [pa.array(columns[field.name].astype(field.type.to_pandas_dtype())) for field in _schema()],
+        schema=_schema(),
+    )

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from rankers.errors import UserError
+from rankers.ranker import load_ranker
+
+SOURCE = """
+import numpy as np
+from torch import nn
+from rankers.features import Feature, Signature
+from rankers.ranker import Ranker
+from rankers.requests import RankingRequest, join_requests
+
+class Product(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+    def forward(self, user, item):
+        return self.dropout(user * item).unsqueeze(1)
+
+def make(labels=True):
+    request = RankingRequest(
+        {"user": np.full(1, 2, np.float32)},
+        {"item": np.arange(4, dtype=np.float32)},
+        np.array([0, 1, 0, 1], np.float32) if labels else None,
+    )
+    features = (Feature("user", "float32", side="user"), Feature("item", "float32"))
+    return Ranker("product", Product(), Signature(features, "relevance"), join_requests([request]))
+
+def unlabelled():
+    return make(labels=False)
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / "my_ranker.py"
+    path.write_text(SOURCE)
+    yield path
+    sys.modules.pop("my_ranker", None)
+
+
+def test_a_function_in_a_file_makes_a_ranker_that_scores_rows(source):
+    ranker = load_ranker(f"{source}:make")
+    assert ranker.module.training
+    assert ranker.score(ranker.evaluation.flat()).tolist() == [0, 2, 4, 6]
+    assert ranker.module.training, "scoring leaves the module's mode as it was"
+
+
+def test_a_function_in_a_module_makes_a_ranker(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    assert load_ranker("my_ranker:make").name == "product"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{file}:mkae", "no function 'mkae'; did you mean 'make'"),
+        ("{file}:number", "returned int; expected a rankers Ranker"),
+        ("{file}:unlabelled", "its evaluation requests have no labels"),
+        ("{file}x.py:make", "no file .* to load a ranker from"),
+        ("no_such_module:make", "no module 'no_such_module' can be imported"),
+        ("dlmr", "no ranker 'dlmr'.* did you mean 'dlrm'"),
+    ],
+)
+def test_what_makes_no_ranker_is_refused(source, spec, message):
+    with pytest.raises(UserError, match=message):
+        load_ranker(spec.format(file=source))
