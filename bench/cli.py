@@ -122,56 +122,64 @@ def run(
 
 @main.command(epilog=_TARGET_HELP)
 @click.argument("targets", nargs=-1, required=True)
-@click.option("--rounds", type=int, default=5, show_default=True, help="Turns of each target.")
+@click.option("--rounds", type=int,
+              help="Turns of each target.  [default: one for 50 requests, 10 to 100]")  # fmt: skip
+@click.option("--baseline", metavar="NAME", help="Compare with this one.  [default: the first]")
+@click.option("--fail-if-slower", is_flag=True, help="Exit 1 if a target is slower.")
 @_load_options
 def compare(
-    targets: tuple[str, ...], rounds: int, out: Path | None, as_json: bool, **options: Any
-) -> None:
-    """Measure TARGETS in turn, so that noise hits all alike, and compare them with the first."""
+    *, targets: tuple[str, ...], rounds: int | None, baseline: str | None, fail_if_slower: bool,
+    out: Path | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Measure TARGETS in turn, in drawn order, and tell which are faster than the first."""
     from bench.measure import measure_interleaved
-    from bench.tables import latency_table, ratio_table
+    from bench.tables import latency_table, ratio_table, undecided_texts
 
     with ExitStack() as opened:
         subjects, workload, load = _open(targets, opened, **options)
         found = measure_interleaved(
-            subjects, workload, load, rounds=rounds, command=_command(), say=_say
+            subjects, workload, load, rounds=rounds, baseline=baseline, command=_command(), say=_say
         )
     _keep(found.measurements, out)
     if as_json:
         print_json(found.to_json())
     else:
         _print([latency_table(found.measurements), ratio_table(found.ratios)], found.measurements)
+        for line in undecided_texts(found.ratios):
+            _say(line)
+    if fail_if_slower and found.slower:
+        _say(f"slower: {', '.join(found.slower)}")
+        sys.exit(1)
 
 
-@main.command()
-@click.option("--data", type=click.Path(path_type=Path),
-              help="A Criteo file to train on, in place of the synthetic log.")  # fmt: skip
-@click.option("--rows", type=click.IntRange(min=1), default=400_000, show_default=True,
-              help="Of the synthetic log.")  # fmt: skip
-@click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True,
-              help="Sent through the client; their scores are compared.")  # fmt: skip
-@click.option("--measured", type=click.IntRange(min=1), default=1000, show_default=True,
-              help="Requests that each variant is measured with.")  # fmt: skip
-@click.option("--build", type=click.Path(path_type=Path), default=Path("build/demo"),
-              show_default=True, help="The folder of what is made.")  # fmt: skip
-@click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"),
-              show_default=True, help="The Triton model repository.")  # fmt: skip
-@json_option
-def demo(as_json: bool, **options: Any) -> None:
-    """Do the main job: train, optimize, gate, deploy, serve, compare, measure."""
-    from bench.demo import DemoOptions, run_demo
-    from bench.demo_report import demo_table
+@main.command(epilog=_TARGET_HELP)
+@click.argument("target")
+@click.option("--slo", required=True, help="The objective, such as p99=10ms.")
+@click.option("--budget", type=float, default=120.0, show_default=True,
+              help="Seconds that it may take.")  # fmt: skip
+@_load_options
+def capacity(
+    target: str, slo: str, budget: float, out: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Find the highest Poisson rate at which a TARGET holds its --slo."""
+    from bench.capacity import find_capacity
+    from bench.slo import parse_slo
+    from bench.tables import capacity_table
 
-    chosen = DemoOptions(**options)
-    summary = run_demo(chosen)
+    objective = parse_slo(slo)
+    with ExitStack() as opened:
+        (subject,), workload, load = _open([target], opened, **options)
+        found = find_capacity(
+            subject, workload, objective, budget_s=budget, workers=load.workers,
+            warmup=load.warmup, seed=load.seed, command=_command(), say=_say,
+        )  # fmt: skip
+    _keep([each.measurement for each in found.points], out)
     if as_json:
-        print_json(summary)
-        return
-    _print([demo_table(summary)], [])
-    for each in summary["variants"]:
-        for reason in each["void"]:
-            _say(f"void: {each['name']}: {reason}")
-    click.echo(f"report: {chosen.build / 'report.html'}   numbers: {chosen.build / 'summary.json'}")
+        print_json(found.to_json())
+    else:
+        _print([capacity_table(found)], [])
+    if found.rate_per_s is None:
+        sys.exit(1)
 
 
 @main.command()
@@ -276,6 +284,8 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    from bench.tables import unprinted_texts
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a file or a pipe: no window to fit
@@ -300,6 +310,8 @@ def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None
     for each in measurements:
         for reason in each.void:
             _say(f"void: {each.name}: {reason}")
+        for reason in unprinted_texts(each):
+            _say(f"{each.name}: {reason}")
 
 
 def _say(line: str) -> None:

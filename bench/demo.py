@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.measure import Comparison
+    from bench.compare import Comparison
     from bench.measurement import Measurement
     from bench.targets import Target
     from optimize.artifact import Artifact

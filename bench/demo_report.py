@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.measure import Comparison
+    from bench.compare import Comparison
     from bench.measurement import Measurement
 
 

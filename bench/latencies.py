@@ -71,20 +71,24 @@ class Latencies:
         """How many latencies there are."""
         return int(self.histogram.total_count)
 
-    def percentile(self, quantile: float) -> Percentile | None:
+    def percentile(self, quantile: float, worth: float | None = None) -> Percentile | None:
         """Return a percentile with its 95 % interval, or None below its sample floor.
-
-        The interval holds for independent latencies. Those of one queue follow each other, which
-        widens the truth: several runs tell more than one long one.
 
         Args:
             quantile: In (0, 1), such as 0.99.
+            worth: How many independent latencies these are worth (`bench.effective`), at most as
+                many as there are. By default they are taken as independent, which those of one
+                queue are not.
         """
-        ranks = interval_ranks(self.count, quantile)
+        count = self.count
+        independent = count if worth is None else min(count, math.floor(worth))
+        ranks = interval_ranks(independent, quantile)
         if ranks is None:
             return None
-        middle = max(1, math.ceil(round(quantile * self.count, 9)))
-        value, low, high = self._at_ranks((middle, *ranks))
+        middle = max(1, math.ceil(round(quantile * count, 9)))
+        lowest = max(1, ranks[0] * count // independent)
+        highest = min(count, -(-ranks[1] * count // independent))
+        value, low, high = self._at_ranks((middle, lowest, highest))
         return Percentile(quantile, value, low, high)
 
     def percentiles(self) -> tuple[Percentile, ...]:

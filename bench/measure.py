@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import arrivals
+from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import cpu_times, environment, load_average
 from bench.latencies import record
 from bench.load import LoadResult, closed_loop, open_loop
@@ -73,46 +74,6 @@ class Load:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How a target's percentile compares with the first target's.
-
-    Attributes:
-        target: Its name.
-        baseline: The first target's name.
-        quantile: Such as 0.99.
-        value: The target's percentile ÷ the baseline's, over all rounds: below 1 is faster.
-        low: The smallest ratio of a single round.
-        high: The largest. Where low and high lie on both sides of 1, the rounds do not agree.
-    """
-
-    target: str
-    baseline: str
-    quantile: float
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the ratio as JSON-ready data."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Targets measured in turn: one measurement each, and ratios to the first."""
-
-    measurements: tuple[Measurement, ...]
-    ratios: tuple[Ratio, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return measurements and ratios as JSON-ready data."""
-        return {
-            "measurements": [each.to_json() for each in self.measurements],
-            "ratios": [each.to_json() for each in self.ratios],
-        }
-
-
 def measure(target: Target, workload: Workload, load: Load, *, command: str = "") -> Measurement:
     """Measure one target once.
 
@@ -135,20 +96,23 @@ def measure_interleaved(
     workload: Workload,
     load: Load,
     *,
-    rounds: int = 5,
+    rounds: int | None = None,
+    baseline: str | None = None,
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Measure targets in turn, round after round: A C B, B A C, ….
 
     What disturbs the machine for a minute then disturbs all of them. The order within a round is
-    drawn anew each time, so that none always follows the same one.
+    drawn anew each time: that is what `bench.compare` draws its intervals from.
 
     Args:
-        targets: At least one. The first is what the others are compared with.
+        targets: At least one.
         workload: Sent to all.
         load: Of each round; its count or duration is divided by the rounds.
-        rounds: How often each target has its turn.
+        rounds: How often each target has its turn; by default once for every 50 requests, 10 to 100
+            times: many short rounds tell more than a few long ones.
+        baseline: The name of the target that the others are compared with; by default the first.
         command: What reproduces the measurements.
         say: Is told of each turn before it begins. A live display would run beside the load and
             take its core: there is none.
@@ -159,6 +123,8 @@ def measure_interleaved(
     names = [target.name for target in targets]
     if not targets or len(set(names)) != len(names):
         raise UserError(f"targets {names} need to be at least one, each with a name of its own")
+    compared_with = baseline_place(names, baseline)
+    rounds = _default_rounds(load) if rounds is None else rounds
     if rounds < 1:
         raise UserError(f"{rounds} rounds were asked for; at least 1 is needed")
     prepared = [_prepare(target, workload) for target in targets]
@@ -168,19 +134,28 @@ def measure_interleaved(
         turn = _one_round(load, number, rounds)
         for place in random.permutation(len(targets)):
             say(f"round {number + 1} of {rounds}: {names[place]}")
-            parts[place].append(
-                _measure_once(targets[place], prepared[place], workload, turn, command)
-            )
+            part = _measure_once(targets[place], prepared[place], workload, turn, command)
+            parts[place].append(replace(part, load=load.describe()))
+    times = [[_round_seconds(part) for part in each] for each in parts]
     return Comparison(
-        measurements=tuple(merge_measurements(each) for each in parts), ratios=_ratios(parts)
+        measurements=tuple(merge_measurements(each) for each in parts),
+        ratios=compare_rounds(times, names, baseline=compared_with),
     )
 
 
+def _default_rounds(load: Load) -> int:
+    return 20 if load.count is None else min(100, max(10, load.count // 50))
+
+
 def _one_round(load: Load, number: int, rounds: int) -> Load:
+    """Divide the load. After the first round a turn only warms up what the others have cooled."""
+    count = None if load.count is None else -(-load.count // rounds)
+    again = load.warmup if count is None else min(load.warmup, -(-count // 10))
     return replace(
         load,
-        count=None if load.count is None else -(-load.count // rounds),
+        count=count,
         duration_s=None if load.duration_s is None else load.duration_s / rounds,
+        warmup=again if number else load.warmup,
         seed=load.seed + number,
     )
 
@@ -257,31 +232,7 @@ def _schedule(load: Load, rate_per_s: float) -> Array:
     return arrivals.draw(load.pattern, rate_per_s, count=count, seed=load.seed)
 
 
-def _ratios(parts: Sequence[Sequence[Measurement]]) -> tuple[Ratio, ...]:
-    """Compare p50 and p99 of each target with the first's: over all rounds, and in each round.
-
-    A ratio is left out where one side has too few samples for the percentile.
-    """
-    pooled = [merge_measurements(each) for each in parts]
-    found = []
-    for place in range(1, len(parts)):
-        for quantile in (0.5, 0.99):
-            ours, theirs = (pooled[each].response.percentile(quantile) for each in (place, 0))
-            if ours is None or theirs is None:
-                continue
-            rounds = [
-                own.response.point_us(quantile) / other.response.point_us(quantile)
-                for own, other in zip(parts[place], parts[0], strict=True)
-                if own.response.count and other.response.count
-            ]
-            found.append(
-                Ratio(
-                    target=pooled[place].name,
-                    baseline=pooled[0].name,
-                    quantile=quantile,
-                    value=ours.value_us / theirs.value_us,
-                    low=min(rounds),
-                    high=max(rounds),
-                )
-            )
-    return tuple(found)
+def _round_seconds(part: Measurement) -> Array:
+    """Return a round's response times, ``[ok]`` seconds."""
+    microseconds, counts = part.response.distribution()
+    return np.repeat(microseconds / 1e6, counts)

@@ -13,8 +13,9 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.effective import effective_count
 from bench.environment import Environment
-from bench.latencies import Latencies, merge
+from bench.latencies import QUANTILES, Latencies, merge
 from bench.validity import void_reasons
 from rankers.errors import UserError
 from rankers.files import write_atomically
@@ -22,6 +23,8 @@ from rankers.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from bench.latencies import Percentile
 
 SCHEMA = 1
 KIND = "rankserve-measurement"
@@ -80,6 +83,8 @@ class Measurement:
         load_average: Of the last minute, before the run.
         command: What reproduces the measurement.
         timestamp_utc: When it was made, ISO 8601.
+        rounds: Answered requests of each round it was joined from, in order; empty for a single
+            run.
     """
 
     target: dict[str, Any]
@@ -96,6 +101,7 @@ class Measurement:
     load_average: float
     command: str
     timestamp_utc: str
+    rounds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -122,8 +128,27 @@ class Measurement:
         """Why the measurement cannot be believed, and what to do; empty if it can."""
         return tuple(void_reasons(self))
 
+    def worth(self, quantile: float) -> float:
+        """Return how many independent requests a percentile of the response times rests on.
+
+        That needs their order: without exact samples they are taken as independent.
+        """
+        samples = self.response.samples_ns
+        if samples is None or not len(samples):
+            return float(self.response.count)
+        bound_ns = self.response.point_us(quantile) * 1e3
+        return effective_count(samples > bound_ns, self.rounds)
+
+    def percentile(self, quantile: float) -> Percentile | None:
+        """Return a percentile of the response times; None if too few to know it.
+
+        Its 95 % interval takes into account that requests of one queue, or of one round, are alike.
+        """
+        return self.response.percentile(quantile, self.worth(quantile))
+
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as JSON-ready data."""
+        percentiles = [self.percentile(quantile) for quantile in QUANTILES]
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -134,6 +159,8 @@ class Measurement:
             "service": self.service.to_json(),
             "lag": self.lag.to_json(),
             "counts": self.counts.to_json(),
+            "rounds": list(self.rounds),
+            "percentiles": [each.to_json() for each in percentiles if each is not None],
             "requests_per_s": self.requests_per_s,
             "candidates_per_s": self.candidates_per_s,
             "void": list(self.void),
@@ -165,6 +192,7 @@ class Measurement:
             load_average=data["load_average"],
             command=data["command"],
             timestamp_utc=data["timestamp_utc"],
+            rounds=tuple(data.get("rounds", ())),  # files written before there were rounds
         )
 
 
@@ -227,7 +255,13 @@ def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
         error_messages=tuple(messages)[:3],
         duration_s=sum(part.duration_s for part in parts),
         steal_share=_weighted_steal(parts),
+        rounds=_rounds(parts),
     )
+
+
+def _rounds(parts: Sequence[Measurement]) -> tuple[int, ...]:
+    counts = [count for part in parts for count in part.rounds or (part.response.count,)]
+    return tuple(counts) if len(counts) > 1 else ()
 
 
 def _weighted_steal(parts: Sequence[Measurement]) -> float | None:

@@ -22,8 +22,9 @@ Made by `python -m bench report` from the files in `bench/results/`, and from no
 those, not this page. `python -m bench report --check` fails when the two disagree.
 
 Latencies are response times in milliseconds, counted from the moment a request was due, with 95 %
-intervals from order statistics in parentheses. A percentile that has too few requests is not
-printed (-). A void row is kept to show that it was tried: do not quote it. Compare rows of the same
+intervals in parentheses: order statistics, of as many independent requests as the run is worth
+(block bootstrap, and the spread between rounds). A percentile that rests on too few is not printed
+(-). A void row is kept to show that it was tried: do not quote it. Compare rows of the same
 machine and load only.
 """
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.latencies import percentile_label
+from bench.compare import WORTH_FINDING
+from bench.latencies import percentile_label, sample_floor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from bench.capacity import Capacity
+    from bench.compare import Ratio
     from bench.environment import Environment
-    from bench.latencies import Latencies
-    from bench.measure import Ratio
+    from bench.latencies import Percentile
     from bench.measurement import Measurement
 
 PRINTED_QUANTILES = (0.5, 0.9, 0.99)
@@ -56,42 +58,106 @@ def latency_table(measurements: Sequence[Measurement], title: str = "Latency") -
             (
                 f"{each.name} (void)" if each.void else each.name,
                 *(() if common else (load_text(each),)),
-                *(percentile_text(each.response, quantile) for quantile in PRINTED_QUANTILES),
+                *(percentile_text(each.percentile(quantile)) for quantile in PRINTED_QUANTILES),
                 number_text(each.requests_per_s),
                 number_text(each.candidates_per_s),
             )
             for each in measurements
         ),
-        note="Response times with 95 % intervals. -: too few requests for that percentile.",
+        note="Response times with 95 % intervals. -: too few independent requests for that one.",
     )
 
 
 def ratio_table(ratios: Sequence[Ratio]) -> Table:
-    """Return one row for each ratio, with its spread between rounds."""
+    """Return one row for each ratio: its interval, the difference's, and what follows."""
+    joint = f"{ratios[0].confidence * 100:g} %" if ratios else ""
     return Table(
-        title="Compared",
-        columns=("target", "with", "percentile", "ratio", "rounds, lowest-highest"),
+        title=f"Compared with {ratios[0].baseline}" if ratios else "Compared",
+        columns=("target", "", "ratio", "difference, ms", "verdict"),
         rows=tuple(
             (
                 each.target,
-                each.baseline,
                 percentile_label(each.quantile),
-                f"{each.value:.2f}",
-                f"{each.low:.2f}-{each.high:.2f}",
+                _with_interval(
+                    f"{each.value:.3f}", *_texts((each.low, each.high), "{:.3f}".format)
+                ),
+                _with_interval(
+                    ms_text(each.difference_us),
+                    *_texts((each.difference_low_us, each.difference_high_us), ms_text),
+                ),
+                each.verdict,
             )
             for each in ratios
         ),
-        note="Below 1 is faster. Where the spread holds 1, the rounds do not agree.",
+        note=f"Below 1 is faster. All intervals hold together at {joint} confidence; drift between "
+        "rounds is taken out.",
     )
 
 
-def percentile_text(latencies: Latencies, quantile: float) -> str:
-    """Return such as ``1.38 (1.32-1.44)`` in milliseconds, or ``-`` below the sample floor."""
-    found = latencies.percentile(quantile)
+def capacity_table(capacity: Capacity) -> Table:
+    """Return one row for each rate that was tried, ascending."""
+    return Table(
+        title=f"Capacity of {capacity.points[0].measurement.name}"
+        if capacity.points
+        else "Capacity",
+        columns=("requests/s", "p50, ms", "p99, ms", "goodput/s", capacity.slo.text),
+        rows=tuple(
+            (
+                number_text(each.rate_per_s),
+                *(percentile_text(each.measurement.percentile(q)) for q in (0.5, 0.99)),
+                number_text(each.goodput_per_s),
+                each.verdict.answer,
+            )
+            for each in capacity.points
+        ),
+        note=f"{capacity.text}. Verdicts at 99 % confidence. Goodput: answered within the bound. "
+        "-: too few independent requests for that one.",
+    )
+
+
+def undecided_texts(ratios: Sequence[Ratio]) -> Iterator[str]:
+    """Yield what would tell, for the ratios that cannot and whose intervals are wide."""
+    for each in ratios:
+        if each.verdict == "cannot tell" and each.rounds_needed is not None:
+            times = each.rounds_needed / each.rounds
+            yield (
+                f"{each.target}, {percentile_label(each.quantile)}: cannot tell; to find a "
+                f"difference of {WORTH_FINDING:.0%} it takes about {each.rounds_needed:,} rounds "
+                f"like these ({number_text(times)} times the requests), or a quieter machine"
+            )
+
+
+def _texts(
+    ends: tuple[float | None, float | None], text: Callable[[float], str]
+) -> tuple[str | None, str | None]:
+    low, high = (None if end is None else text(end) for end in ends)
+    return low, high
+
+
+def _with_interval(value: str, low: str | None, high: str | None) -> str:
+    return value if low is None or high is None else f"{value} ({low} to {high})"
+
+
+def percentile_text(found: Percentile | None) -> str:
+    """Return such as ``1.38 (1.32-1.44)`` in milliseconds, or ``-`` for none."""
     if found is None:
         return "-"
     value, low, high = (ms_text(each) for each in (found.value_us, found.low_us, found.high_us))
     return f"{value} ({low}-{high})"
+
+
+def unprinted_texts(measurement: Measurement) -> Iterator[str]:
+    """Yield why a percentile is not printed although there are requests enough, and what to do."""
+    for quantile in PRINTED_QUANTILES:
+        count, floor = measurement.response.count, sample_floor(quantile)
+        if count < floor or measurement.percentile(quantile) is not None:
+            continue
+        worth = max(1.0, measurement.worth(quantile))
+        yield (
+            f"{percentile_label(quantile)} is not known: {count:,} requests, neighbours alike, are "
+            f"worth {worth:,.0f} independent ones; send about "
+            f"{number_text(count * 1.2 * floor / worth)}"
+        )
 
 
 def ms_text(microseconds: float) -> str:

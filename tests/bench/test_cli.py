@@ -90,6 +90,64 @@ def test_compare_measures_in_turn_and_gives_ratios(bench, artifact, ranker_file,
     assert "round 2 of 2" in done.stderr
 
 
+class TestCompare:
+    def test_exits_1_only_when_asked_to_and_a_target_is_slower(self, bench, ranker_file, tmp_path):
+        slow = tmp_path / "slow_ranker.py"
+        slow.write_text(
+            ranker_file.read_text()
+            .replace("def forward", "def forward_fast")
+            .replace(
+                "def ranker",
+                "def slowly(self, age, price):\n"
+                "    import time\n"
+                "    time.sleep(0.01)\n"
+                "    return self.forward_fast(age, price)\n\n"
+                "Sum.forward = slowly\n\n"
+                "def ranker",
+            )
+            .replace('"sum"', '"sloth"')
+        )
+        targets = (f"{ranker_file}:ranker", f"{slow}:ranker")
+        load = ("--count", 60, "--rounds", 12, "--warmup", 0, "--threads", 1)
+        assert bench("compare", *targets, *load).exit_code == 0
+        done = bench("compare", *targets, *load, "--fail-if-slower", "--json")
+        assert done.exit_code == 1
+        assert json.loads(done.stdout)["verdicts"] == {"sloth torch eager": "slower"}
+        turned = bench(
+            "compare", *targets, *load, "--fail-if-slower", "--baseline", "sloth torch eager"
+        )
+        assert turned.exit_code == 0
+
+    def test_an_unknown_baseline_is_exit_2(self, bench, ranker_file):
+        done = bench("compare", f"{ranker_file}:ranker", "--baseline", "nobody")
+        assert done.exit_code == 2
+        assert "none of the targets" in done.stderr
+
+
+class TestCapacity:
+    def test_gives_one_object_with_the_curve(self, bench, ranker_file, tmp_path):
+        out = tmp_path / "out.json"
+        done = bench(
+            "capacity", f"{ranker_file}:ranker", "--slo", "p99=1s", "--budget", 4, "--threads", 1,
+            "--out", out, "--json",
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+        assert found["kind"] == "rankserve-capacity"
+        assert found["points"]
+        assert len(load_measurements(out)) == len(found["points"])
+        assert done.exit_code == (1 if found["rate_per_s"] is None else 0)
+
+    def test_prints_the_curve(self, bench, ranker_file):
+        done = bench("capacity", f"{ranker_file}:ranker", "--slo", "p99=1us", "--budget", 3)
+        assert done.exit_code == 1
+        assert "was not shown to hold at any rate" in " ".join(done.stdout.split())
+
+    def test_a_wrong_objective_is_exit_2(self, bench, ranker_file):
+        done = bench("capacity", f"{ranker_file}:ranker", "--slo", "fast")
+        assert done.exit_code == 2
+        assert "such as p99=10ms" in done.stderr
+
+
 class TestReport:
     def test_writes_the_page_and_then_finds_it_current(self, bench, make_measurement, tmp_path):
         save_measurements([make_measurement()], tmp_path / "results" / "a.json")

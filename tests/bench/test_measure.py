@@ -67,7 +67,7 @@ class TestMeasure:
 
 class TestInterleaved:
     def test_gives_one_measurement_for_each_target_and_ratios_to_the_first(self, workload):
-        found = measure_interleaved([FAST, SLOW], workload, Load(count=400, warmup=0), rounds=4)
+        found = measure_interleaved([FAST, SLOW], workload, Load(count=400, warmup=0), rounds=20)
         assert [each.name for each in found.measurements] == ["fast", "slow"]
         assert [each.counts.ok for each in found.measurements] == [400, 400]
         assert [(each.target, each.quantile) for each in found.ratios] == [
@@ -75,9 +75,10 @@ class TestInterleaved:
             ("slow", 0.99),
         ]
         median = found.ratios[0]
-        assert median.low <= median.high
+        assert (median.rounds, median.verdict) == (20, "slower")
         assert median.low > 1
-        assert median.value > 1
+        assert median.low <= median.value <= median.high
+        assert found.measurements[0].rounds == (20,) * 20
 
     def test_turns_are_drawn_and_every_target_has_one_in_each_round(self, workload):
         turns = []
@@ -99,6 +100,21 @@ class TestInterleaved:
             [FAST], workload, Load(count=40, rate_per_s=2000, warmup=0), rounds=2
         )
         assert found.measurements[0].counts.sent == 40
+
+    def test_the_baseline_can_be_named(self, workload):
+        load = Load(count=100, warmup=0)
+        found = measure_interleaved([FAST, SLOW], workload, load, rounds=10, baseline="slow")
+        assert [(r.target, r.baseline, r.verdict) for r in found.ratios] == [
+            ("fast", "slow", "faster")
+        ]
+
+    def test_short_rounds_are_the_default(self, workload):
+        found = measure_interleaved([FAST, SLOW], workload, Load(count=600, warmup=0))
+        assert found.measurements[0].rounds == (50,) * 12
+
+    def test_turns_of_different_warm_up_are_one_measurement(self, workload):
+        found = measure_interleaved([FAST], workload, Load(count=40, warmup=30), rounds=4)
+        assert found.measurements[0].load["warmup"] == 30
 
     @pytest.mark.parametrize("targets", [[], [FAST, FAST]])
     def test_refuses_none_and_two_of_one_name(self, workload, targets):

@@ -11,6 +11,7 @@ import pytest
 from bench.measurement import (
     SCHEMA,
     Counts,
+    Measurement,
     load_measurements,
     merge_measurements,
     save_measurements,
@@ -103,3 +104,27 @@ class TestMerge:
         other = make_measurement(environment=replace(machine, cpu="Abacus"))
         with pytest.raises(UserError, match="differ in their environment"):
             merge_measurements([make_measurement(), other])
+
+
+def test_a_merged_measurement_knows_its_rounds_and_a_single_one_has_none(make_measurement):
+    first, second = make_measurement(np.full(40, 1e-3)), make_measurement(np.full(60, 1e-3))
+    assert first.rounds == ()
+    both = merge_measurements([first, second])
+    assert both.rounds == (40, 60)
+    assert merge_measurements([both, first]).rounds == (40, 60, 40)
+    assert Measurement.from_json(both.to_json()).rounds == (40, 60)
+
+
+def test_rounds_that_differ_widen_the_interval(make_measurement):
+    random = np.random.default_rng(0)
+    parts = [make_measurement(random.lognormal(-6 + r % 2, 0.1, 200)) for r in range(10)]
+    merged = merge_measurements(parts)
+    alone, honest = merged.response.percentile(0.5), merged.percentile(0.5)
+    assert merged.worth(0.5) < 50
+    assert honest is None or honest.high_us - honest.low_us > alone.high_us - alone.low_us
+
+
+def test_a_file_from_before_there_were_rounds_is_read(make_measurement):
+    data = make_measurement().to_json()
+    del data["rounds"]
+    assert Measurement.from_json(data).rounds == ()

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from bench.tables import latency_table, number_text, percentile_text
+from bench.compare import Ratio
+from bench.tables import (
+    latency_table,
+    number_text,
+    percentile_text,
+    ratio_table,
+    undecided_texts,
+    unprinted_texts,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +37,39 @@ def test_figures_have_three_significant_digits_and_no_exponent(value, text):
 
 
 def test_a_percentile_comes_with_its_interval(make_measurement):
-    latencies = make_measurement(np.arange(1, 1001) / 1e3).response
-    assert percentile_text(latencies, 0.99) == "990 (983-997)"
+    shuffled = np.random.default_rng(0).permutation(np.arange(1, 1001) / 1e3)
+    found = make_measurement(shuffled).response.percentile(0.99)
+    assert percentile_text(found) == "990 (983-997)"
+
+
+def test_a_run_that_got_slower_and_slower_has_no_p99(make_measurement):
+    ascending = make_measurement(np.arange(1, 1001) / 1e3)
+    assert latency_table([ascending]).rows[0][3] == "-"
+    (reason,) = (each for each in unprinted_texts(ascending) if each.startswith("p99 "))
+    assert "1,000 requests, neighbours alike, are worth" in reason
+
+
+def test_nothing_is_said_of_percentiles_that_are_printed_or_have_too_few(make_measurement):
+    random = np.random.default_rng(1)
+    for count in (100, 5000):
+        measurement = make_measurement(random.exponential(0.002, count))
+        assert list(unprinted_texts(measurement)) == []
+
+
+def test_verdicts_say_what_would_tell():
+    ratio = Ratio("b", "a", 0.5, 1.02, 0.9, 1.15, 20.0, -100.0, 150.0, 0.99, 20, 130)
+    (row,) = ratio_table([ratio]).rows
+    assert row == (
+        "b", "p50", "1.020 (0.900 to 1.150)", "0.0200 (-0.100 to 0.150)", "cannot tell",
+    )  # fmt: skip
+    (line,) = undecided_texts([ratio, replace(ratio, rounds_needed=None)])
+    assert "about 130 rounds like these (6.50 times the requests)" in line
+    (row,) = ratio_table([replace(ratio, low=None, difference_low_us=None)]).rows
+    assert row[2:4] == ("1.020", "0.0200")
 
 
 def test_a_percentile_below_its_floor_is_a_dash(make_measurement):
-    assert percentile_text(make_measurement(np.full(100, 0.001)).response, 0.99) == "-"
+    assert percentile_text(make_measurement(np.full(100, 0.001)).percentile(0.99)) == "-"
 
 
 def test_a_common_load_is_in_the_title_and_different_ones_in_a_column(make_measurement):

@@ -1,0 +1,274 @@
+"""Capacity: the highest Poisson rate at which a target holds its objective.
+
+A closed loop says about how much the target can do; from there the rate is doubled or halved until
+it has a rate that holds below it and one that does not above it, and bisected until the two are
+within 5 %. A rate holds when MLPerf's early-stopping rule says so. One that is undecided gets one
+longer run, not more of the same, so that no rate is asked until it says yes; still undecided, it
+does not hold: a capacity is what was shown. Rates beyond the capacity are measured too, for what a
+service does when it has too much to do is part of what it can do.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.early_stopping import requests_needed
+from bench.measure import Load, measure
+from bench.validity import LARGEST_LAG_SHARE
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.early_stopping import Verdict
+    from bench.measurement import Measurement
+    from bench.slo import Slo
+    from bench.targets import Target
+    from bench.workload import Workload
+
+# Rates that differ by less are the same to anyone who plans with them.
+RESOLUTION = 1.05
+_BEYOND = (1.25, 1.6)
+_PROBED = 200
+# A first run is so long that it holds in spite of so many misses: 1,001 requests for a p99.
+_MISSES_ALLOWED = 3
+_LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a target did at one rate.
+
+    Attributes:
+        rate_per_s: Of the Poisson arrivals.
+        verdict: Whether the objective holds there.
+        goodput_per_s: Requests answered within the objective's bound, per second.
+        generator_is_late: Whether the generator's own lag is too large a part of the bound.
+        measurement: All else.
+    """
+
+    rate_per_s: float
+    verdict: Verdict
+    goodput_per_s: float
+    generator_is_late: bool
+    measurement: Measurement
+
+    @property
+    def holds(self) -> bool:
+        """Whether the objective was shown to hold."""
+        return self.verdict.answer == "holds"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as JSON-ready data."""
+        return {
+            "rate_per_s": self.rate_per_s,
+            "verdict": self.verdict.to_json(),
+            "goodput_per_s": self.goodput_per_s,
+            "generator_is_late": self.generator_is_late,
+            "measurement": self.measurement.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much a target can do within an objective.
+
+    Attributes:
+        slo: The objective.
+        rate_per_s: The highest rate that was shown to hold; None if none was.
+        limit_per_s: The lowest rate above it that did not; None if every rate held.
+        points: Every rate that was measured, ascending.
+        remark: What the reader must know of the answer; may be empty.
+    """
+
+    slo: Slo
+    rate_per_s: float | None
+    limit_per_s: float | None
+    points: tuple[Point, ...]
+    remark: str
+
+    @property
+    def text(self) -> str:
+        """The answer in one line."""
+        if self.rate_per_s is None:
+            said = f"{self.slo.text} was not shown to hold at any rate"
+        else:
+            said = f"{self.slo.text} holds up to {self.rate_per_s:,.4g} requests/s"
+        return f"{said}: {self.remark}" if self.remark else said
+
+    def to_json(self) -> dict[str, Any]:
+        """Return answer and curve as JSON-ready data."""
+        return {
+            "kind": "rankserve-capacity",
+            "schema": 1,
+            "slo": self.slo.to_json(),
+            "rate_per_s": self.rate_per_s,
+            "limit_per_s": self.limit_per_s,
+            "text": self.text,
+            "points": [each.to_json() for each in self.points],
+        }
+
+
+def find_capacity(
+    target: Target,
+    workload: Workload,
+    slo: Slo,
+    *,
+    budget_s: float = 120.0,
+    workers: int | None = None,
+    warmup: int = 100,
+    seed: int = 0,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Capacity:
+    """Find the highest Poisson rate at which a target holds an objective.
+
+    Args:
+        target: What to load.
+        workload: What to send.
+        slo: The objective.
+        budget_s: About how long it may take. When it is spent, what was shown by then is the
+            answer. It is overrun by one run at most, longer where the target hangs.
+        workers: Requests that can be under way at once, as for `bench.measure.Load`.
+        warmup: Requests before each run.
+        seed: Of the arrivals.
+        command: What reproduces it.
+        say: Is told of each rate before it is tried.
+
+    Raises:
+        UserError: The target does not score, or the budget is not above 0.
+    """
+    if budget_s <= 0:
+        raise UserError(f"a budget of {budget_s:g} s was given; it must be above 0")
+    search = _Search(
+        target=target,
+        workload=workload,
+        slo=slo,
+        load=Load(workers=workers, warmup=warmup, seed=seed),
+        command=command,
+        say=say,
+        until=time.monotonic() + budget_s,
+        longest_run_s=budget_s / 10,
+    )
+    return search.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The rates tried so far, and how long there is for more."""
+
+    target: Target
+    workload: Workload
+    slo: Slo
+    load: Load
+    command: str
+    say: Callable[[str], None]
+    until: float
+    longest_run_s: float
+    points: dict[float, Point] = field(default_factory=dict)
+
+    @property
+    def _fewest(self) -> int:
+        """How many requests a run has at least."""
+        return requests_needed(_MISSES_ALLOWED, self.slo.quantile)
+
+    def run(self) -> Capacity:
+        probed = self._closed_loop_rate()
+        low, high = self._bracket(probed)
+        while low and high and high / low > RESOLUTION and not self._out_of_time():
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if self._try(middle).holds else (low, middle)
+        if low is not None:
+            for beyond in _BEYOND:
+                if not self._out_of_time():
+                    self._try(low * beyond)
+        points = tuple(self.points[rate] for rate in sorted(self.points))
+        return Capacity(self.slo, low, high, points, self._remark(low, high))
+
+    def _closed_loop_rate(self) -> float:
+        """Return about how many requests per second the target can do."""
+        load = replace(self.load, count=_PROBED, concurrency=self.target.instances or 4, warmup=50)
+        found = measure(self.target, self.workload, load)
+        if not found.counts.ok:
+            raise UserError(
+                f"target {self.target.name!r} failed every request: {found.error_messages[0]}"
+            )
+        return found.requests_per_s
+
+    def _bracket(self, probed: float) -> tuple[float | None, float | None]:
+        """Return a rate that holds and one that does not, or None for what was not found."""
+        low: float | None = None
+        high: float | None = None
+        rate = _round(probed / 2)
+        while not self._out_of_time() and (low is None or high is None):
+            if self._try(rate).holds:
+                low, rate = rate, rate * 2 if high is None else rate
+            else:
+                high = rate
+                rate = rate / 2
+                # Neither a target that cannot do a small part of what it did in the closed loop,
+                # nor a rate at which the requests that are needed take too long, is worth more.
+                too_long = self._fewest / rate > self.until - time.monotonic()
+                if low is None and (rate < probed * _LOWEST_SHARE or too_long):
+                    break
+        return low, high
+
+    def _try(self, rate: float) -> Point:
+        """Measure at a rate: until it is decided, in one run or a longer second one."""
+        least = self._fewest
+        point = self._measure(rate, least)
+        more = point.verdict.more
+        if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
+            most = int(rate * self.longest_run_s)
+            # What the first run lacked, and a third as much again for luck.
+            longer = min(most, (least + more) * 4 // 3)
+            if longer > 1.2 * least:
+                point = self._measure(rate, longer)
+        self.points[rate] = point
+        return point
+
+    def _measure(self, rate: float, count: int) -> Point:
+        count = max(1, min(count, int(rate * (self.until - time.monotonic()))))
+        self.say(f"{rate:,.4g} requests/s: {count:,} requests")
+        load = replace(
+            self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)
+        )
+        found = measure(self.target, self.workload, load, command=self.command)
+        lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
+        return Point(
+            rate_per_s=rate,
+            verdict=self.slo.judge(found),
+            goodput_per_s=self.slo.met(found) / found.duration_s if found.duration_s else 0.0,
+            generator_is_late=lag_ms > LARGEST_LAG_SHARE * self.slo.bound_ms,
+            measurement=found,
+        )
+
+    def _out_of_time(self) -> bool:
+        return time.monotonic() > self.until
+
+    def _remark(self, low: float | None, high: float | None) -> str:
+        """Return what the reader must know of the answer; most answers need nothing."""
+        if high is None:
+            tried = "that is too much" if self.points else "in time"
+            return f"no rate was found {tried}; give a larger --budget"
+        failed = self.points[high]
+        if failed.generator_is_late:
+            return (
+                "the generator's own lag is above 5 % of the bound beyond it and may be the limit; "
+                "give it a core of its own"
+            )
+        if failed.verdict.answer == "undecided":
+            return f"{failed.rate_per_s:,.4g}/s is undecided; a larger --budget may find more"
+        if low is None:
+            return f"even {failed.rate_per_s:,.4g} requests/s is too much for it"
+        if failed.rate_per_s / low > RESOLUTION * 1.001:
+            return f"{failed.rate_per_s:,.4g}/s does not; a larger --budget finds the limit closer"
+        return ""
+
+
+def _round(rate: float) -> float:
+    """Return a rate with two significant digits: the search starts where people would."""
+    return float(f"{rate:.2g}")

@@ -1,0 +1,1 @@
+"""The bench measured against what is known: queues with a formula, differences that were put in."""

@@ -1,0 +1,122 @@
+"""``python -m bench.validation.comparing``: how often `bench.compare` is right where that is known.
+
+Simulated targets on a bad machine: latencies are log-normal with a Pareto tail, the machine's speed
+drifts by tens of percent over a run, and it is slowed for stretches by half a round to several
+rounds. One target is slower than the other by a known ratio, or is the same.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from bench.compare import COMPARED_QUANTILES, CONFIDENCE, compare_rounds
+from bench.latencies import percentile_label
+from rankers.command_line import CommandLine, json_option, print_json
+from rankers.files import write_atomically
+
+if TYPE_CHECKING:
+    from rankers.requests import Array
+
+KIND = "rankserve-validation-comparing"
+
+
+def simulated_rounds(
+    random: np.random.Generator, slower_by: float, *, rounds: int, requests: int
+) -> list[list[Array]]:
+    """Simulate two targets in turn on a machine that drifts.
+
+    Args:
+        random: Where chance comes from.
+        slower_by: The second target's latencies are this much longer: 0.05 is 5 %.
+        rounds: Of both targets.
+        requests: Of each target, over all rounds.
+
+    Returns:
+        For each target, for each round, latencies in seconds.
+    """
+    each = requests // rounds
+    count = 2 * rounds * each
+    seconds = 1e-3 * random.lognormal(0, 0.25, count)
+    heavy = random.random(count) < 0.02
+    seconds[heavy] *= 1 + random.pareto(2.0, int(heavy.sum()))
+    seconds *= _slowness(random, count)
+    turns = seconds.reshape(rounds, 2, each)
+    swapped = random.random(rounds) < 0.5
+    turns[swapped] = turns[swapped, ::-1]
+    return [list(turns[:, 0]), list(turns[:, 1] * (1 + slower_by))]
+
+
+def count_verdicts(
+    slower_by: float, *, repeats: int, rounds: int, requests: int, seed: int
+) -> dict[str, Any]:
+    """Compare simulated targets again and again, and count what was said of the second."""
+    random = np.random.default_rng(seed)
+    said: dict[str, dict[str, int]] = {
+        name: dict.fromkeys(("faster", "slower", "cannot tell"), 0)
+        for name in (*map(percentile_label, COMPARED_QUANTILES), "overall")
+    }
+    for _ in range(repeats):
+        ratios = compare_rounds(
+            simulated_rounds(random, slower_by, rounds=rounds, requests=requests), ("a", "b")
+        )
+        answers = [ratio.verdict for ratio in ratios]
+        for ratio, answer in zip(ratios, answers, strict=True):
+            said[percentile_label(ratio.quantile)][answer] += 1
+        wrong_first = sorted(set(answers) - {"cannot tell"})  # faster before slower: the error
+        said["overall"][wrong_first[0] if wrong_first else "cannot tell"] += 1
+    return {"slower_by": slower_by, "repeats": repeats, "verdicts": said}
+
+
+def _slowness(random: np.random.Generator, count: int) -> Array:
+    """Return by how much the machine slows each request: a walk, a wave and bad stretches."""
+    moment = np.linspace(0, 1, count)
+    walk = 0.3 * np.cumsum(random.normal(0, 1, count)) / np.sqrt(count)
+    wave = 0.3 * np.sin(2 * np.pi * (3 * moment + random.random()))
+    slowness: Array = np.exp(walk + wave)
+    for _ in range(random.poisson(5)):
+        start = random.integers(count)
+        slowness[start : start + random.integers(20, 400)] *= random.uniform(1.2, 2)
+    return slowness
+
+
+@click.group(cls=CommandLine, invoke_without_command=True)
+@click.option("--repeats", type=int, default=200, show_default=True, help="Of each difference.")
+@click.option("--rounds", type=int, default=100, show_default=True, help="Of each comparison.")
+@click.option("--requests", type=int, default=5000, show_default=True, help="Of each target.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the simulation.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
+@json_option
+def main(
+    *, repeats: int, rounds: int, requests: int, seed: int, out: Path | None, as_json: bool
+) -> None:
+    """Count false alarms, and true differences of 5 % that were found."""
+    checks = []
+    for slower_by in (0.0, 0.05):
+        checks.append(
+            count_verdicts(slower_by, repeats=repeats, rounds=rounds, requests=requests, seed=seed)
+        )
+        overall = checks[-1]["verdicts"]["overall"]
+        click.echo(f"slower by {slower_by:.0%}: {overall}", err=as_json)
+    result = {
+        "kind": KIND,
+        "schema": 1,
+        "command": f"python -m bench.validation.comparing --repeats {repeats} --rounds {rounds} "
+        f"--requests {requests} --seed {seed}",
+        "rounds": rounds,
+        "requests": requests,
+        "confidence": CONFIDENCE,
+        "checks": checks,
+    }
+    if out is not None:
+        write_atomically(out, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        print_json(result)
+
+
+if __name__ == "__main__":
+    main()
