@@ -277,7 +277,7 @@ def _measure(
             targets,
             workload,
             Load(count=options.measured, warmup=20),
-            rounds=4,
+            rounds=20,
             command="make demo",
             say=lambda line: said.print(f"    [dim]{line}[/]"),
         )

@@ -67,7 +67,10 @@ class RunningServer:
 
     def wait(self) -> None:
         """Return when the server's process has ended."""
-        pid = os.pidfd_open(self.pid)
+        try:
+            pid = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # it ended, and its supervisor has seen to it already
+            return
         try:
             import select
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -91,8 +92,8 @@ class TestRun:
 
 
 class TestDamage:
-    def test_a_flipped_byte_is_refused_by_name_and_the_next_run_mends_it(self, tmp_path):
-        assert run_to_end(tmp_path).returncode == 0
+    def test_a_flipped_byte_is_refused_by_name_and_the_next_run_mends_it(self, tmp_path, out):
+        shutil.copytree(out, tmp_path, dirs_exist_ok=True)
         chosen = tmp_path / json.loads((tmp_path / "run.json").read_text())["chosen"]
         model = chosen / "model.onnx"
         data = bytearray(model.read_bytes())
@@ -137,7 +138,6 @@ class TestDamage:
     [
         # What a ranker can be refused for is tested in test_capture.py; here, that it arrives.
         ("branches_on_values", "use torch.where"),
-        ("operator_unknown_to_onnx", "operator prims.bessel_j0"),
         ("crashes", "crashed with SIGSEGV"),
     ],
 )
