@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MODEL = "dlrm"
 # Of the closed loop's throughput: busy, but far from the knee where the queue takes over.
 _OPEN_LOOP_SHARE = 0.4
+# As many as a comparison needs for an interval (bench.exchange).
+_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,7 @@ def _measure(
     from bench.workload import draw_workload
 
     workload = draw_workload(ranker.evaluation)
+    said.print(f"    [dim]{_ROUNDS} rounds, the three variants in an order drawn for each[/]")
     served = served_target(server.grpc_url, MODEL, name="Triton, gRPC")
     with ExitStack() as opened:
         targets: list[Target] = [
@@ -277,9 +280,8 @@ def _measure(
             targets,
             workload,
             Load(count=options.measured, warmup=20),
-            rounds=20,
+            rounds=_ROUNDS,
             command="make demo",
-            say=lambda line: said.print(f"    [dim]{line}[/]"),
         )
         rate = float(f"{_OPEN_LOOP_SHARE * comparison.measurements[-1].requests_per_s:.2g}")
         said.print(f"    [dim]open loop, {rate:g} requests/s[/]")

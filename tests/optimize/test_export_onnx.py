@@ -39,7 +39,7 @@ def test_a_graph_whose_batch_was_fixed_is_refused(captured, onnx_artifact, tmp_p
 
 def test_an_operator_that_onnx_lacks_is_named_with_a_hint(tmp_path):
     captured = capture(example_rankers.operator_unknown_to_onnx(), tmp_path, candidates=(1,))
-    with pytest.raises(UserError, match="operator prims.bessel_j0: ONNX has no such operator"):
+    with pytest.raises(UserError, match=r"operator prims\.bessel_j0: ONNX has no such operator"):
         run_stage("export_onnx", {}, captured, tmp_path)
 
 
