@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +18,20 @@ from rankers.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.attribution import Split
     from bench.measure import Load
     from bench.measurement import Measurement
     from bench.tables import Table
     from bench.targets import Target
     from bench.workload import Workload
-    from rankers.requests import RequestBatch
 
-_TARGET_HELP = """A TARGET is an artifact's folder (or a run's), grpc://host:port/model, or a ranker
-(file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager torch."""
+# Of one traced run: the server writes some 1.2 kB for each.
+_MOST_TRACED = 5000
+
+_TARGET_HELP = """A TARGET is an artifact's folder (or a run's); a served model, as
+grpc://host:port/model by our client, or by tritonclient://, shm://, http:// or prebuilt://;
+callable:file.py:function, which scores requests; or a ranker (file.py:function, a checkpoint
+folder, a name in the zoo), which is measured in eager torch."""
 
 
 @click.group(cls=CommandLine)
@@ -37,11 +44,17 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--requests", type=click.Path(path_type=Path),
                      help="Requests to send (safetensors); by default a ranker's own."),
+        click.option("--workload", help="Requests to make up: a name of `bench workloads`, or a "
+                     ".toml file."),
         click.option("--candidates", type=int,
                      help="Candidates in each request; by default its own."),
         click.option("--concurrency", type=int, default=1, show_default=True,
                      help="Closed loop: requests under way at once."),
-        click.option("--rate", type=float, help="Open loop: Poisson arrivals per second."),
+        click.option("--rate", type=float, help="Open loop: arrivals per second."),
+        click.option("--arrivals", help="Open loop: poisson, constant, bursts:factor=4,share=0.1, "
+                     "ramp:to=RATE or replay:FILE.  [default: poisson]"),
+        click.option("--speed", type=float,
+                     help="Of a replay, in place of a rate.  [default: 1]"),
         click.option("--count", type=int, help="Requests to send to each target.  [default: 2000]"),
         click.option("--duration", type=float, help="Seconds for each target, instead of a count."),
         click.option("--warmup", type=int, default=100, show_default=True,
@@ -64,20 +77,47 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command(epilog=_TARGET_HELP)
 @click.argument("target")
+@click.option(
+    "--trace", is_flag=True, help="Of a grpc:// target: split the time of single requests, after."
+)
+@click.option("--processes", type=int, default=1, show_default=True,
+              help="That generate the load together.")  # fmt: skip
 @_load_options
-def run(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
+def run(
+    target: str, trace: bool, processes: int, out: Path | None, as_json: bool, **options: Any
+) -> None:
     """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
     from bench.measure import measure
     from bench.tables import latency_table
+    from bench.targets import open_target
+
+    if trace and not target.startswith("grpc://"):
+        raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
 
     with ExitStack() as opened:
         (subject,), workload, load = _open([target], opened, **options)
-        measurement = measure(subject, workload, load, command=_command())
+        if processes == 1:
+            measurement = measure(subject, workload, load, command=_command())
+        else:
+            from bench.processes import measure_in_processes
+
+            anew = partial(
+                open_target, target, device=options["device"], threads=options["threads"]
+            )
+            measurement = measure_in_processes(
+                anew, workload, load, processes=processes, command=_command()
+            )
+        splits = _traced(target, workload, load) if trace else []
     _keep([measurement], out)
     if as_json:
-        print_json(measurement.to_json())
-    else:
-        _print([latency_table([measurement])], [measurement])
+        print_json(measurement.to_json() | ({"splits": list(map(asdict, splits))} if trace else {}))
+        return
+    tables = [latency_table([measurement])]
+    if trace:
+        from bench.attribution import attribution_table
+
+        tables.append(attribution_table(splits))
+    _print(tables, [measurement])
 
 
 @main.command(epilog=_TARGET_HELP)
@@ -143,6 +183,72 @@ def capacity(
 
 
 @main.command()
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="For each part.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write them to this JSON file.")
+@json_option
+def limits(seconds: float, out: Path | None, as_json: bool) -> None:
+    """Measure what this generator can do on this machine: its highest rates and its own lag."""
+    from bench.limits import find_limits, limits_text
+
+    found = find_limits(seconds=seconds)
+    if out is not None:
+        import json
+
+        from rankers.files import write_atomically
+
+        write_atomically(out, json.dumps(found.to_json(), indent=1) + "\n")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo(limits_text(found))
+
+
+@main.command()
+@json_option
+def workloads(as_json: bool) -> None:
+    """List the workloads that requests can be made up for."""
+    from bench.workload_recipe import built_in_files, load_recipe
+
+    found = {name: load_recipe(name).description for name in built_in_files()}
+    if as_json:
+        print_json(found)
+    else:
+        for name, description in found.items():
+            click.echo(f"{name:16} {description}")
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path),
+              help="A Criteo file to train on, in place of the synthetic log.")  # fmt: skip
+@click.option("--rows", type=click.IntRange(min=1), default=400_000, show_default=True,
+              help="Of the synthetic log.")  # fmt: skip
+@click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True,
+              help="Sent through the client; their scores are compared.")  # fmt: skip
+@click.option("--measured", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="Requests that each variant is measured with.")  # fmt: skip
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build/demo"),
+              show_default=True, help="The folder of what is made.")  # fmt: skip
+@click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"),
+              show_default=True, help="The Triton model repository.")  # fmt: skip
+@json_option
+def demo(as_json: bool, **options: Any) -> None:
+    """Do the main job: train, optimize, gate, deploy, serve, compare, measure."""
+    from bench.demo import DemoOptions, run_demo
+    from bench.demo_report import demo_table
+
+    chosen = DemoOptions(**options)
+    summary = run_demo(chosen)
+    if as_json:
+        print_json(summary)
+        return
+    _print([demo_table(summary)], [])
+    for each in summary["variants"]:
+        for reason in each["void"]:
+            _say(f"void: {each['name']}: {reason}")
+    click.echo(f"report: {chosen.build / 'report.html'}   numbers: {chosen.build / 'summary.json'}")
+
+
+@main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"),
               show_default=True, help="The folder of results files.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks.md"),
@@ -172,42 +278,29 @@ def _open(
     specs: Sequence[str], opened: ExitStack, *, threads: int | None, device: str, **options: Any
 ) -> tuple[list[Target], Workload, Load]:
     """Open the targets, draw the workload and read the load, mistakes first."""
-    from bench.measure import Load
+    from bench.load_options import choose_workload, read_load
     from bench.targets import open_target
 
-    count, duration = options["count"], options["duration"]
-    load = Load(
-        count=2000 if count is None and duration is None else count,
-        duration_s=duration,
-        concurrency=options["concurrency"],
-        rate_per_s=options["rate"],
-        workers=options["workers"],
-        warmup=options["warmup"],
-        seed=options["seed"],
-    )
+    load = read_load(**options)
+    if options["workload"] is not None:
+        from bench.workload_recipe import load_recipe
+
+        load_recipe(options["workload"])  # its mistakes are said before targets are opened
     targets = []
     for spec in specs:
         targets.append(open_target(spec, device=device, threads=threads))
         opened.callback(targets[-1].close)
-    workload = _workload(options["requests"], targets, options["candidates"], options["seed"])
-    return targets, workload, load
+    return targets, choose_workload(targets, **options), load
 
 
-def _workload(
-    path: Path | None, targets: Sequence[Target], candidates: int | None, seed: int
-) -> Workload:
-    from bench.workload import draw_workload
-    from rankers.requests import load_requests
+def _traced(target: str, workload: Workload, load: Load) -> list[Split]:
+    """Send the load again with tracing on, to at most as many requests as a file should hold."""
+    from bench.attribution import trace_requests
+    from bench.served import split_address
 
-    own = (getattr(target, "evaluation", None) for target in targets)
-    log: RequestBatch | None = (
-        load_requests(path)
-        if path is not None
-        else next((batch for batch in own if batch is not None), None)
-    )
-    if log is None:
-        raise UserError("no target brings requests of its own: give a file with --requests")
-    return draw_workload(log, candidates=candidates, seed=seed)
+    _, url, model = split_address(target)
+    shorter = load if load.count is None else replace(load, count=min(load.count, _MOST_TRACED))
+    return trace_requests(url, model, workload, shorter)
 
 
 def _keep(measurements: Sequence[Measurement], out: Path | None) -> None:

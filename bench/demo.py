@@ -259,7 +259,8 @@ def _measure(
 ) -> tuple[Comparison, Measurement]:
     """Measure the variants in turn, then the served model under Poisson arrivals."""
     from bench.measure import Load, measure, measure_interleaved
-    from bench.targets import open_artifact_target, ranker_target, served_target
+    from bench.served import served_target
+    from bench.targets import open_artifact_target, ranker_target
     from bench.workload import draw_workload
 
     workload = draw_workload(ranker.evaluation)

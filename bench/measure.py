@@ -36,7 +36,7 @@ class Load:
         duration_s: For how long, instead of a count.
         concurrency: Of the closed loop.
         rate_per_s: Of the open loop.
-        pattern: Of its arrivals.
+        pattern: Of its arrivals, as `bench.arrivals` reads it: ``poisson``, ``bursts:factor=8``, ….
         workers: Of the open loop; by default as many as the target works on at once, or 64 where
             it queues by itself.
         warmup: Requests before the clock starts.
@@ -58,6 +58,8 @@ class Load:
         amounts = (self.count, self.duration_s, self.concurrency, self.rate_per_s, self.workers)
         if any(amount is not None and amount <= 0 for amount in amounts) or self.warmup < 0:
             raise UserError(f"count, duration, concurrency, rate and workers are above 0: {self}")
+        if self.rate_per_s is not None:
+            arrivals.check_pattern(self.pattern)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that make a result, as JSON-ready data."""
@@ -183,7 +185,7 @@ def _measure_once(
     target: Target, prepared: Sequence[Any], workload: Workload, load: Load, command: str
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
-    result = _apply(load, target, prepared)
+    result = apply_load(load, target, prepared)
     after = cpu_times()
     candidates = int(workload.requests.candidates[result.index].sum())
     return Measurement(
@@ -204,7 +206,8 @@ def _measure_once(
     )
 
 
-def _apply(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
+def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
+    """Send prepared requests to a target as a load says."""
     if load.rate_per_s is None:
         return closed_loop(
             target,

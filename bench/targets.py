@@ -6,25 +6,23 @@ imported only when such a target is opened.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import inspect
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from rankers.errors import UserError
+from rankers.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rankers.features import Signature
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns, RankingRequest, RequestBatch
 
-# Of one request to a server. The client's own default would cut the tail off and call it an error.
-_PATIENCE_S = 30.0
+_TARGET_ATTRIBUTES = ("name", "instances", "prepare", "describe", "close")
 
 
 class Target(Protocol):
@@ -109,6 +107,7 @@ class InProcessTarget:
         description: What it is.
         evaluation: The requests that came with it, if any.
         instances: See `Target`.
+        signature: Its features, to make requests up for.
     """
 
     name: str
@@ -116,6 +115,7 @@ class InProcessTarget:
     description: dict[str, Any]
     evaluation: RequestBatch | None = None
     instances: int | None = 1
+    signature: Signature | None = None
 
     def prepare(self, request: RankingRequest) -> Columns:
         """Repeat the user for each candidate: contiguous columns ``[N, …]``."""
@@ -133,56 +133,15 @@ class InProcessTarget:
         """Memory is let go of with the object."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ServedTarget:
-    """A model on a Triton server, called over gRPC by our client.
-
-    Attributes:
-        name: What reports call it.
-        model: The model's name on the server.
-        device: Where the server runs it.
-        rank: Sends a request and waits for its scores.
-        connection: Holds the client open.
-        instances: None: the server queues by itself.
-    """
-
-    name: str
-    model: str
-    device: str
-    rank: Callable[[RankingRequest], Array]
-    connection: ExitStack
-    instances: int | None = None
-
-    def prepare(self, request: RankingRequest) -> RankingRequest:
-        """Nothing: what the client does to a request is part of what its user waits for."""
-        return request
-
-    def __call__(self, prepared: RankingRequest) -> Array:
-        """Send the request and wait for its scores."""
-        return self.rank(prepared)
-
-    def describe(self) -> dict[str, Any]:
-        """Say which model it is. The server's address is not what makes a result."""
-        return {
-            "name": self.name,
-            "kind": "grpc",
-            "device": self.device,
-            "model": self.model,
-            "instances": None,
-        }
-
-    def close(self) -> None:
-        """Close the client's channels."""
-        self.connection.close()
-
-
 def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -> Target:
     """Open a target by what a person would call it.
 
     Args:
-        spec: An artifact's folder, or a run's; ``grpc://host:port/model``; or a ranker as
-            `rankers.ranker.load_ranker` takes it (``file.py:function``, a checkpoint folder, a name
-            in the zoo), measured as it was trained, in eager torch.
+        spec: An artifact's folder, or a run's; ``SCHEME://host:port/model`` with a scheme of
+            `bench.transports.TRANSPORTS`; ``callable:file.py:function``, your own stack
+            (`callable_target`); or a ranker as `rankers.ranker.load_ranker` takes it
+            (``file.py:function``, a checkpoint folder, a name in the zoo), measured as it was
+            trained, in eager torch.
         device: ``cpu`` or ``cuda``. For a served model, where the server runs it.
         threads: Of one call in process; by default one for each physical core.
 
@@ -190,7 +149,11 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
         UserError: There is no such target.
     """
     if "://" in spec:
-        return _open_served(spec, device=device)
+        from bench.served import open_served
+
+        return open_served(spec, device=device)
+    if spec.startswith("callable:"):
+        return callable_target(spec.removeprefix("callable:"), device=device)
     from optimize.artifact import MANIFEST
     from optimize.pipeline import RUN_FILE
 
@@ -230,6 +193,7 @@ def open_artifact_target(
         name=name or f"{manifest.name} {manifest.format} {manifest.precision}",
         predictor=open_predictor(artifact, device=device, threads=threads),
         description=description,
+        signature=manifest.signature,
     )
 
 
@@ -273,27 +237,40 @@ def ranker_target(
             "ranker": ranker.name,
         },
         evaluation=ranker.evaluation,
+        signature=ranker.signature,
     )
 
 
-def _open_served(spec: str, *, device: str) -> ServedTarget:
-    parts = urlsplit(spec)
-    model = parts.path.strip("/")
-    if parts.scheme != "grpc" or not parts.netloc or not model or "/" in model:
-        raise UserError(f"target {spec!r} is not of the form grpc://host:port/model")
-    return served_target(parts.netloc, model, device=device)
+def callable_target(spec: str, *, device: str = "cpu") -> Target:
+    """Make a target of somebody's function.
 
-
-def served_target(
-    url: str, model: str, *, device: str = "cpu", name: str | None = None
-) -> ServedTarget:
-    """Connect to a model on a Triton server at ``host:port``.
+    Args:
+        spec: ``file.py:function`` or ``package.module:function``. A function with a parameter
+            scores: it takes a `RankingRequest` and returns ``[N]`` scores. One without makes a
+            target: it returns a `CallableTarget`, or anything else that is a `Target`.
+        device: Where it runs.
 
     Raises:
-        UserError: The server cannot be reached, or has no such model.
+        UserError: It cannot be imported, or makes no target.
     """
-    connection = ExitStack()
-    client = connection.enter_context(
-        import_module("client").RankerClient(url, model, timeout_s=_PATIENCE_S)
-    )
-    return ServedTarget(name or f"{model} served", model, device, client.rank, connection)
+    from rankers.ranker import load_function
+
+    function = load_function(spec)
+    required = [
+        each
+        for each in inspect.signature(function).parameters.values()
+        if each.default is each.empty and each.kind not in {each.VAR_KEYWORD, each.VAR_POSITIONAL}
+    ]
+    if required:
+        return CallableTarget(spec.rpartition(":")[2], function, device=device)
+    try:
+        made = function()
+    except Exception as error:
+        raise UserError(f"{spec}: {in_one_line(error)}") from error
+    if not callable(made) or not all(hasattr(made, each) for each in _TARGET_ATTRIBUTES):
+        raise UserError(
+            f"{spec}: returned {type(made).__name__}; a function without parameters returns a "
+            "bench.targets.CallableTarget, and one that scores takes a request"
+        )
+    target: Target = made
+    return target

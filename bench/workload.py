@@ -14,6 +14,8 @@ from rankers.requests import RequestBatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.workload_recipe import WorkloadRecipe
+    from rankers.features import Signature
     from rankers.requests import Array
 
 
@@ -85,6 +87,40 @@ def draw_workload(
         default = f"{candidates} candidates"
     unlabelled = RequestBatch(requests.user, requests.items, requests.offsets)
     return Workload(name or default, unlabelled, seed)
+
+
+def make_workload(
+    recipe: WorkloadRecipe, signature: Signature | None, *, seed: int = 0
+) -> Workload:
+    """Make the workload of a recipe: requests made up for a signature, or recorded ones.
+
+    Args:
+        recipe: Of `bench.workload_recipe.load_recipe`.
+        signature: The features of what will be measured.
+        seed: Of the draw: the same seed makes the same bytes.
+
+    Raises:
+        UserError: There is no signature to make requests up for, or the recipe does not fit it.
+    """
+    if recipe.log is not None:
+        from bench.distributions import Fixed
+        from bench.request_log import load_log
+
+        return draw_workload(
+            load_log(recipe.log, signature),
+            candidates=recipe.candidates.count if isinstance(recipe.candidates, Fixed) else None,
+            distinct=recipe.distinct,
+            seed=seed,
+            name=recipe.name,
+        )
+    if signature is None:
+        raise UserError(
+            f"the target does not say its features, so workload {recipe.name!r} cannot be made up "
+            "for it: give recorded requests with --requests"
+        )
+    from bench.synthesis import synthesize
+
+    return Workload(recipe.name, synthesize(recipe, signature, seed=seed), seed)
 
 
 def _with_candidates(

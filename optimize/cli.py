@@ -270,6 +270,9 @@ def deploy(
 @click.option("--http-port", default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--metrics-port", default=8002, show_default=True, help="0 takes a free one.")
 @click.option("--log-file", type=click.Path(path_type=Path), help="The server's output.")
+@click.option(
+    "--trace-file", type=click.Path(path_type=Path), help="Lets `bench run --trace` trace requests."
+)
 @click.option("--ready-timeout", default=120.0, show_default=True, help="Seconds to get READY.")
 @json_option
 def serve(
@@ -280,6 +283,7 @@ def serve(
     http_port: int,
     metrics_port: int,
     log_file: Path | None,
+    trace_file: Path | None,
     ready_timeout: float,
     as_json: bool,
 ) -> None:
@@ -301,6 +305,7 @@ def serve(
             http_port=http_port,
             metrics_port=metrics_port,
             log_file=log_file or cache_folder() / "logs" / f"triton-{grpc_port}.log",
+            trace_file=trace_file,
             ready_timeout_s=ready_timeout,
             progress=lambda line: click.echo(line, err=True),
         ) as server:

@@ -21,8 +21,8 @@ _OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
     ("threads", int, "Threads of ONNX Runtime in one instance [1]."),
     ("max_batch_size", int, "Requests joined into one run at most [16]."),
     ("max_queue_delay_us", int, "How long a batch waits for company [0]."),
-    ("queue_size", int, "Requests that may wait; more are refused at once [128]."),
-    ("queue_timeout_ms", float, "How long a request may wait before it is refused [500]."),
+    ("queue_size", int, "Requests that may wait; more are refused at once; 0: no bounds [128]."),
+    ("queue_timeout_ms", float, "How long a request may wait before it is refused [1000]."),
     ("max_candidates", int, "The largest request that is answered [4096]."),
     ("keep_versions", int, "Deployed versions that are kept [3]."),
 )

@@ -96,8 +96,7 @@ def load_ranker(spec: str) -> Ranker:
 
         return load_checkpoint(path)
     if ":" in spec:
-        source, _, attribute = spec.rpartition(":")
-        return _call(spec, _load_source(source), attribute)
+        return _call(spec, load_function(spec))
     from rankers.zoo import ZOO, load_trained
 
     if spec in ZOO:
@@ -106,6 +105,21 @@ def load_ranker(spec: str) -> Ranker:
         f"no ranker {spec!r}: it is not file.py:function, package.module:function, a checkpoint "
         f"folder or a name in the zoo; {nearest(spec, ZOO)}"
     )
+
+
+def load_function(spec: str) -> Callable[..., Any]:
+    """Import the function that ``file.py:function`` or ``package.module:function`` names.
+
+    Raises:
+        UserError: It cannot be imported, or there is no such function.
+    """
+    source, _, attribute = spec.rpartition(":")
+    module = _load_source(source)
+    function: Callable[..., Any] | None = getattr(module, attribute, None)
+    if not callable(function):
+        functions = [name for name, value in vars(module).items() if callable(value)]
+        raise UserError(f"{spec}: no function {attribute!r}; {nearest(attribute, functions)}")
+    return function
 
 
 def _load_source(source: str) -> Any:
@@ -132,12 +146,8 @@ def _load_source(source: str) -> Any:
     return module
 
 
-def _call(spec: str, module: Any, attribute: str) -> Ranker:
+def _call(spec: str, function: Callable[[], Any]) -> Ranker:
     """Call the function that makes the ranker."""
-    function: Callable[[], Any] | None = getattr(module, attribute, None)
-    if not callable(function):
-        functions = [name for name, value in vars(module).items() if callable(value)]
-        raise UserError(f"{spec}: no function {attribute!r}; {nearest(attribute, functions)}")
     try:
         ranker = function()
     except UserError:

@@ -42,7 +42,9 @@ def tiny_server(tiny_artifact, start_server, tmp_path_factory):
     from optimize.triton.repository import deploy
 
     repository = tmp_path_factory.mktemp("served") / "models"
-    deploy(tiny_artifact, repository, "tiny", options=ServingOptions(max_candidates=2000))
+    # On a busy machine a request may wait for long, and none of these tests is about that.
+    patient = ServingOptions(max_candidates=2000, queue_timeout_ms=30_000)
+    deploy(tiny_artifact, repository, "tiny", options=patient)
     damaged = deploy(tiny_artifact, repository, "damaged").folder / "model.onnx"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1

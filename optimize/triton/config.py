@@ -43,12 +43,16 @@ class ServingOptions:
             (docs/decisions/002-packed-wire-form.md).
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
-            bounded queue forgets to wake up (docs/decisions/004-two-instances-at-least.md).
+            bounded queue forgets to wake up (docs/decisions/004-bounded-queues-stall.md).
         threads: That ONNX Runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
         queue_size: Requests that may wait; more are refused at once instead of growing the queue.
+            0 leaves the queue without bounds, in time too: no request is ever forgotten for half a
+            second then (docs/decisions/004-bounded-queues-stall.md), but callers without a deadline
+            can grow it.
         queue_timeout_ms: How long one may wait before it is refused. Clients may ask for less.
+            Triton looks at it every 500 ms.
         max_candidates: The largest request that is answered.
         warm_up_candidates: Request sizes that every instance runs before the model is READY.
         keep_versions: Deployed versions that are kept; older ones are removed.
@@ -60,7 +64,7 @@ class ServingOptions:
     max_batch_size: int = 16
     max_queue_delay_us: int = 0
     queue_size: int = 128
-    queue_timeout_ms: float = 500.0
+    queue_timeout_ms: float = 1000.0
     max_candidates: int = 4096
     warm_up_candidates: tuple[int, ...] = field(default=(1, 20, 100, 700))
     keep_versions: int = 3
@@ -76,7 +80,7 @@ class ServingOptions:
             ("threads", 1),
             ("max_batch_size", 1),
             ("max_queue_delay_us", 0),
-            ("queue_size", 1),
+            ("queue_size", 0),
             ("max_candidates", 1),
             ("keep_versions", 1),
         ):
@@ -140,7 +144,9 @@ def serving_config(
             max_queue_delay_microseconds=options.max_queue_delay_us,
             # Both limits of the default policy are 0, which is to say none: overload would grow
             # the queue for ever.
-            default_queue_policy=pb.ModelQueuePolicy(
+            default_queue_policy=None
+            if options.queue_size == 0
+            else pb.ModelQueuePolicy(
                 timeout_action="REJECT",
                 default_timeout_microseconds=round(options.queue_timeout_ms * 1000),
                 allow_timeout_override=True,

@@ -85,6 +85,7 @@ def serve(
     metrics_port: int = 8002,
     host: str = "127.0.0.1",
     log_file: Path,
+    trace_file: Path | None = None,
     ready_timeout_s: float = 120.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[RunningServer]:
@@ -97,6 +98,8 @@ def serve(
         metrics_port: Of the Prometheus metrics.
         host: The address it listens on; only this machine can reach the default.
         log_file: Where the server's output goes; overwritten.
+        trace_file: Where timestamps of single requests go while a client has tracing turned on
+            (`bench.attribution`); without it, nobody can.
         ready_timeout_s: How long the server and its models may take to get ready.
         progress: Is told in a line what happens.
 
@@ -137,6 +140,7 @@ def serve(
                 "--allow-sagemaker=false",
                 "--allow-vertex-ai=false",
                 f"--exit-timeout-secs={round(_STOP_GRACE_S / 2)}",
+                *([f"--trace-config=triton,file={trace_file.resolve()}"] if trace_file else []),
             ],
         )
         pid = _read_pid(supervisor, log_file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -168,3 +170,54 @@ def test_an_unknown_command_names_the_nearest(bench):
     done = bench("repord")
     assert done.exit_code == 2
     assert "did you mean 'report'" in done.stderr
+
+
+class TestLoads:
+    def test_requests_are_made_up_for_what_has_none(self, bench, artifact):
+        done = bench(
+            "run", artifact.folder, "--workload", "interactive", "--count", 20, "--threads", 1,
+            "--json",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        workload = json.loads(done.stdout)["workload"]
+        assert workload["name"] == "interactive"
+        assert 20 <= workload["candidates_min"] <= workload["candidates_max"] <= 50
+
+    def test_a_trace_is_replayed_in_full_at_a_speed(self, bench, ranker_file, tmp_path):
+        trace = tmp_path / "trace.jsonl"
+        trace.write_text("\n".join(str(number) for number in range(21)))
+        done = bench(
+            "run", f"{ranker_file}:ranker", "--arrivals", f"replay:{trace}", "--speed", 100,
+            "--json",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert found["counts"]["sent"] == 21
+        assert found["load"]["rate_per_s"] == 100
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (("--workload", "interactiv"), "did you mean 'interactive'"),
+            (("--workload", "feed", "--candidates", 5), "leave out --requests and --candidates"),
+            (("--arrivals", "constant"), "needs a --rate"),
+            (("--arrivals", "burst", "--rate", 5), "did you mean 'bursts'"),
+            (("--speed", 2), "--speed is of --arrivals replay:FILE"),
+        ],
+    )
+    def test_a_mistake_is_one_line_and_exit_2(self, bench, ranker_file, wrong, said):
+        done = bench("run", f"{ranker_file}:ranker", *wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_workloads_are_listed(self, bench):
+        assert "mlperf-like" in bench("workloads").stdout
+        assert set(json.loads(bench("workloads", "--json").stdout)) >= {"feed", "interactive"}
+
+
+def test_every_command_that_the_makefile_calls_is_there():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    called = set(re.findall(r"-m bench ([a-z-]+)", makefile))
+    assert "demo" in called
+    assert called <= set(main.commands)

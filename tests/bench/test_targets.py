@@ -97,10 +97,48 @@ class TestCallable:
         assert len(prepared) == len(workload.requests)
         assert found.counts.ok == 50
 
+    @pytest.fixture
+    def own_stack(self, tmp_path):
+        path = tmp_path / "own_stack.py"
+        path.write_text(
+            "from bench.targets import CallableTarget\n"
+            "def score(request):\n    return request.items['price'][:, 0]\n"
+            "def make():\n    return CallableTarget('made', lambda p: p * 2, lambda r: "
+            "r.items['price'][:, 0], instances=3)\n"
+            "def wrong():\n    return 5\n"
+            "def broken():\n    raise OSError('no key')\n"
+        )
+        return path
+
+    def test_function_of_a_file_scores_requests(self, own_stack, log):
+        target = open_target(f"callable:{own_stack}:score")
+        np.testing.assert_array_equal(target(target.prepare(log[0])), log[0].items["price"][:, 0])
+        assert target.describe()["kind"] == "callable"
+        assert target.name == "score"
+
+    def test_function_without_parameters_makes_the_target(self, own_stack, log):
+        target = open_target(f"callable:{own_stack}:make")
+        assert target.instances == 3
+        np.testing.assert_array_equal(
+            target(target.prepare(log[0])), log[0].items["price"][:, 0] * 2
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("scor", "did you mean 'score'"),
+            ("wrong", "returned int; a function without parameters returns"),
+            ("broken", "OSError: no key"),
+        ],
+    )
+    def test_that_cannot_be_is_one_line(self, own_stack, name, said):
+        with pytest.raises(UserError, match=said):
+            open_target(f"callable:{own_stack}:{name}")
+
 
 class TestServed:
     @pytest.mark.parametrize(
-        "spec", ["grpc://localhost:8001", "http://h:1/m", "grpc:///m", "grpc://h:1/a/b"]
+        "spec", ["grpc://localhost:8001", "https://h:1/m", "grpc:///m", "grpc://h:1/a/b"]
     )
     def test_an_address_of_another_form_is_refused(self, spec):
         with pytest.raises(UserError, match="grpc://host:port/model"):
@@ -110,7 +148,9 @@ class TestServed:
 def test_the_core_imports_neither_what_it_measures_nor_torch():
     code = (
         "import sys, bench.cli, bench.load, bench.arrivals, bench.latencies, bench.measurement, "
-        "bench.measure, bench.targets, bench.workload, bench.report, bench.html_report; "
+        "bench.measure, bench.targets, bench.workload, bench.report, bench.html_report, "
+        "bench.load_options, bench.synthesis, bench.processes, bench.served, bench.attribution, "
+        "bench.limits; "
         "print([m for m in ('torch', 'optimize', 'client', 'matplotlib', 'scipy') "
         "if m in sys.modules])"
     )

@@ -105,7 +105,7 @@ class TestTheOnnxruntimeBackend:
         ({"instances": 1}, "instances is 1; it is 2 or more"),
         ({"threads": 0}, "threads is 0"),
         ({"max_batch_size": 0}, "max_batch_size is 0"),
-        ({"queue_size": 0}, "queue_size is 0"),
+        ({"queue_size": -1}, "queue_size is -1"),
         ({"queue_timeout_ms": 0}, "queue_timeout_ms is 0"),
         ({"keep_versions": 0}, "keep_versions is 0"),
         ({"max_candidates": 600}, "warm_up_candidates holds 700"),
@@ -123,3 +123,8 @@ def test_the_example_in_the_model_repository_is_what_deploy_writes(tiny_artifact
     example = read_config(path.read_text(), path)
     example.parameters["artifact.1"].string_value = key  # the weights' own
     assert example == expected
+
+
+def test_a_queue_size_of_0_leaves_the_queue_without_bounds(tiny_artifact):
+    config = serving_config(tiny_artifact, "tiny", ServingOptions(queue_size=0), {1: "key"})
+    assert not config.dynamic_batching.HasField("default_queue_policy")

@@ -1,0 +1,143 @@
+"""``locust -f bench/locustfile.py`` against the real server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench import locust_agreement, locust_report
+
+LOCUSTFILE = Path(__file__).parents[2] / "bench" / "locustfile.py"
+
+
+@pytest.fixture
+def locust(tiny_server, tmp_path):
+    """Run Locust headless; give its process, the figures it wrote, and its rows by name."""
+
+    def run(*options, host=None):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
+                *("--host", host or f"grpc://{tiny_server.grpc_url}/tiny", "--csv", "out"),
+                *("--ranking-json", "out.json", "--only-summary", *map(str, options)),
+            ],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(LOCUSTFILE.parents[1]), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        figures, rows = None, {}
+        if (tmp_path / "out.json").is_file():
+            figures = json.loads((tmp_path / "out.json").read_text())
+        if (tmp_path / "out_stats.csv").is_file():
+            with (tmp_path / "out_stats.csv").open() as file:
+                rows = {row["Name"]: row for row in csv.DictReader(file)}
+        return done, figures, rows
+
+    return run
+
+
+@pytest.mark.end_to_end
+class TestOpenLoop:
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_keeps_its_rate_and_counts_candidates_and_goodput(self, locust, processes):
+        several = () if processes == 1 else ("--processes", processes)
+        # A slow machine answers late, but an open loop sends all the same.
+        done, figures, rows = locust(
+            "--rate", 60, "--run-time", "4s", "--slo", 60_000, "--streams", 2, *several
+        )
+        assert done.returncode == 0, done.stderr
+        assert figures["failed"] == 0
+        # Poisson: 240 ± 6 standard deviations, and as much again for start and stop.
+        assert 100 < figures["requests"] < 340
+        # Locust writes its CSV a moment earlier: what is under way then is answered still.
+        assert int(rows["rank"]["Request Count"]) == pytest.approx(figures["requests"], abs=20)
+        assert 20 <= figures["candidates_per_s"] / figures["requests_per_s"] <= 50
+        assert figures["goodput_per_s"] == pytest.approx(figures["requests_per_s"])
+        assert rows["within 60000 ms"]["Request Count"] == rows["rank"]["Request Count"]
+        assert rows["Aggregated"]["Request Count"] == rows["rank"]["Request Count"]
+        assert "p50" in done.stdout
+
+    def test_drops_what_is_more_than_may_be_under_way(self, locust):
+        done, figures, _ = locust(
+            "--rate", 2000, "--run-time", "2s", "--in-flight", 1, "--streams", 1
+        )
+        assert figures["dropped"] > 0, done.stderr
+        assert figures["failed"] >= figures["dropped"]
+        assert done.returncode == 1
+
+
+@pytest.mark.end_to_end
+def test_a_closed_loop_waits_for_each_answer(locust):
+    done, figures, _ = locust("-u", 2, "-r", 2, "--run-time", "2s", "--workload", "search-rerank")
+    assert done.returncode == 0, done.stderr
+    assert figures["requests"] > 20
+    # Percentiles are finer than Locust's own whole milliseconds.
+    assert figures["response"][0]["value_us"] % 1000
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("host", "options", "said"),
+    [
+        (None, ("--workload", "fed"), "did you mean 'feed'"),
+        ("grpc://127.0.0.1:1/tiny", (), "no server answers at 127.0.0.1:1"),
+        ("localhost", (), "not of the form grpc://host:port/model"),
+        (None, ("--rate", 5, "--arrivals", "burst"), "did you mean 'bursts'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(locust, host, options, said):
+    done, _, _ = locust("--run-time", "20s", *options, host=host)
+    assert said in done.stdout
+    assert done.returncode == 2
+
+
+@pytest.mark.end_to_end
+def test_its_percentiles_are_put_beside_those_of_bench_run(tiny_server):
+    done = CliRunner().invoke(
+        locust_agreement.main,
+        [f"grpc://{tiny_server.grpc_url}/tiny", "--seconds", "4", "--rounds", "1"],
+    )
+    assert done.exit_code == 0, done.output
+    assert "p50" in done.stdout
+    assert done.stdout.count("agree") + done.stdout.count("differ") == len(done.stdout.splitlines())
+
+
+@pytest.fixture
+def stats(monkeypatch):
+    """Give Locust's statistics; importing it would turn this process's threads to greenlets."""
+    monkeypatch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")
+    from locust.stats import RequestStats
+
+    return RequestStats()
+
+
+class TestReport:
+    @pytest.mark.parametrize(
+        ("given", "kept"), [(0.84213, 0.842), (12.3456, 12.3), (1234.5, 1230.0), (0.0123456, 0.012)]
+    )
+    def test_response_times_keep_three_digits(self, given, kept):
+        assert locust_report.bucket_ms(given) == kept
+
+    def test_rows_of_counts_leave_the_total_alone_and_have_no_percentiles(self, stats):
+        for response_ms in (5, 20):
+            stats.log_request(locust_report.METHOD, locust_report.REQUESTS, response_ms, 0)
+            locust_report.count(stats, candidates=30, within=response_ms <= 10, slo_ms=10)
+        assert stats.total.num_requests == 2
+        row = stats.get(locust_report.CANDIDATES, locust_report.COUNT)
+        assert row.num_requests == 60
+        assert row.get_response_time_percentile(0.99) == 0
+        assert stats.get("within 10 ms", locust_report.COUNT).num_requests == 1
+
+    def test_a_run_without_requests_is_summarized_too(self, stats):
+        summary = locust_report.summarize(stats, slo_ms=10)
+        assert summary["requests_per_s"] == 0
+        assert "too few" in locust_report.text(summary)
