@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -212,3 +214,10 @@ class TestLoads:
     def test_workloads_are_listed(self, bench):
         assert "mlperf-like" in bench("workloads").stdout
         assert set(json.loads(bench("workloads", "--json").stdout)) >= {"feed", "interactive"}
+
+
+def test_every_command_that_the_makefile_calls_is_there():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    called = set(re.findall(r"-m bench ([a-z-]+)", makefile))
+    assert "demo" in called
+    assert called <= set(main.commands)
