@@ -5,6 +5,7 @@ Every number it prints was measured in this run; ``summary.json`` holds the same
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -286,7 +287,8 @@ def _measure(
         rate = float(f"{_OPEN_LOOP_SHARE * comparison.measurements[-1].requests_per_s:.2g}")
         said.print(f"    [dim]open loop, {rate:g} requests/s[/]")
         load = Load(count=options.measured, rate_per_s=rate, warmup=20)
-        under_load = measure(served, workload, load, command="make demo")
+        loaded = dataclasses.replace(served, name=f"Triton, {rate:g} requests/s")
+        under_load = measure(loaded, workload, load, command="make demo")
     return comparison, under_load
 
 
@@ -306,7 +308,6 @@ def _variants(
     change = None if numbers is None else (numbers["delta"], numbers["low"], numbers["high"])
     sent = _judge(ranker, reference, served.scores)
     parameters = sum(each.nbytes for each in ranker.module.state_dict().values())
-    rate = f"{under_load.load['rate_per_s']:g}"
     return [
         Variant("torch eager", parameters, auc, None, original),
         Variant(
@@ -317,7 +318,7 @@ def _variants(
             optimized,
         ),
         Variant("Triton, gRPC", None, *sent, over_grpc),
-        Variant(f"Triton, {rate} requests/s", None, *sent, under_load),
+        Variant(under_load.name, None, *sent, under_load),
     ]
 
 

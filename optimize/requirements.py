@@ -37,9 +37,9 @@ def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
 
 def _requirement(name: str, value: str) -> tuple[str, bool, str]:
     if name == "isa":
-        from optimize.cpu import instruction_sets
+        from bench.environment import environment
 
-        missing = sorted(set(value.split()) - set(instruction_sets()))
+        missing = sorted(set(value.split()) - set(environment().isa))
         found = f"this CPU lacks {', '.join(missing)}" if missing else value
         return ("instruction sets", not missing, found)
     from optimize.versions import library_versions

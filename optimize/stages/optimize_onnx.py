@@ -60,7 +60,7 @@ class OptimizeOnnx:
         # The offline graph may hold operators of ONNX Runtime's own, which older ones lack.
         requires["onnxruntime"] = onnxruntime.__version__
         if self.level == "all":
-            from optimize.cpu import instruction_sets
+            from bench.environment import environment
 
-            requires["isa"] = " ".join(instruction_sets())
+            requires["isa"] = " ".join(environment().isa)
         return replace(artifact.manifest, model=MODEL, requires=requires)
