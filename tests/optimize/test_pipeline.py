@@ -83,7 +83,8 @@ class TestRun:
             '[[stages]]\nuse = "export_onnx"\n[[stages]]\nuse = "optimize_onnx"\n'
             "[gates.parity]\nmean_abs = 0\nmax_abs = 0\n"
         )
-        done = run_to_end(out, "--recipe", recipe, "--json")
+        shutil.copytree(out, tmp_path / "run")
+        done = run_to_end(tmp_path / "run", "--recipe", recipe, "--json")
         run = json.loads(done.stdout)
         assert done.returncode == 1
         assert not run["passed"]
