@@ -70,7 +70,7 @@ def measure_in_processes(
             theirs.close()
             pipes.append(ours)
             children.append(child)
-        parts = [_receive(pipe) for pipe in pipes]
+        parts = _receive(pipes)
     finally:
         for child in children:
             child.terminate()
@@ -150,14 +150,28 @@ def _generate(
         begin.abort()  # the others would wait for this one
         answer.send(str(error))
     except threading.BrokenBarrierError:
-        answer.send("another process could not begin")
+        answer.send(_HELD_UP)
 
 
-def _receive(pipe: Connection) -> Measurement:
+def _receive(pipes: list[Connection]) -> list[Measurement]:
+    """Return every process's measurement.
+
+    Raises:
+        UserError: One failed. What held up the others is not said if its cause is known.
+    """
+    said = [_answer(pipe) for pipe in pipes]
+    failures = sorted((each for each in said if isinstance(each, str)), key=_HELD_UP.__eq__)
+    if failures:
+        raise UserError(failures[0])
+    return [Measurement.from_json(each) for each in said if not isinstance(each, str)]
+
+
+def _answer(pipe: Connection) -> dict[str, Any] | str:
     try:
-        said = pipe.recv()
+        said: dict[str, Any] | str = pipe.recv()
     except EOFError:
-        raise UserError("a generator process ended without an answer; see above") from None
-    if isinstance(said, str):
-        raise UserError(said)
-    return Measurement.from_json(said)
+        return "a generator process ended without an answer; see above"
+    return said
+
+
+_HELD_UP = "another process could not begin"

@@ -113,7 +113,7 @@ class TestDamage:
     def test_kills_at_random_moments_leave_whole_artifacts_and_the_run_completes(self, tmp_path):
         moments = random.Random(4)
         killed = 0
-        for _ in range(15):
+        for _ in range(12):
             run = subprocess.Popen(
                 optimize("run", TINY, "--out", tmp_path), stderr=subprocess.DEVNULL
             )
