@@ -107,8 +107,10 @@ def quality_difference(
     Raises:
         UserError: As in `quality`.
     """
-    old = _metrics(reference, labels, offsets, kind)
-    new = _metrics(scores, labels, offsets, kind)
+    # Both in the same bins: a score that moves by a rounding step must not change its bin in one.
+    middle = (reference + scores) / 2 if reference.shape == scores.shape else reference
+    old = _metrics(reference, labels, offsets, kind, binned_by=middle)
+    new = _metrics(scores, labels, offsets, kind, binned_by=middle)
     everything = np.ones((1, len(offsets) - 1))
     estimates = {name: float((new[name](everything) - old[name](everything))[0]) for name in new}
     names = [name for name in METRICS if not np.isnan(estimates.get(name, np.nan))]
@@ -123,7 +125,12 @@ def quality_difference(
 
 
 def _metrics(
-    scores: Array, labels: Array, offsets: Array, kind: ScoreKind
+    scores: Array,
+    labels: Array,
+    offsets: Array,
+    kind: ScoreKind,
+    *,
+    binned_by: Array | None = None,
 ) -> dict[str, Callable[[Array], Array]]:
     """Return each metric as a function of how often every request was drawn, ``[block, R]``."""
     _check(scores, labels, offsets, kind)
@@ -141,7 +148,8 @@ def _metrics(
         probability = _probability(scores, kind)
         losses = _losses(scores, probability, labels, kind)
         sums = np.bincount(request, weights=losses, minlength=len(counts))
-        gaps = _calibration_gaps(probability, labels, request, len(counts))
+        binned = probability if binned_by is None else _probability(binned_by, kind)
+        gaps = _calibration_gaps(probability, binned, labels, request, len(counts))
         metrics["logloss"] = RatioOverDraws(sums, counts.astype(np.float64))
         metrics["calibration_error"] = CalibrationOverDraws(gaps, counts.astype(np.float64))
     return metrics
@@ -258,13 +266,15 @@ def _losses(scores: Array, probability: Array, labels: Array, kind: ScoreKind) -
     return losses
 
 
-def _calibration_gaps(probability: Array, labels: Array, request: Array, requests: int) -> Array:
-    """Return Σ(probability - label) by request and bin of equal mass, ``[R, bins]``.
+def _calibration_gaps(
+    probability: Array, binned_by: Array, labels: Array, request: Array, requests: int
+) -> Array:
+    """Return Σ(probability - label) by request and bin, ``[R, bins]``.
 
-    Equal probabilities share a bin.
+    Bins hold equal shares of ``binned_by``, whose equal values share one.
     """
-    edges = np.quantile(probability, np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS)
-    bins = np.searchsorted(edges, probability, side="right")
+    edges = np.quantile(binned_by, np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS)
+    bins = np.searchsorted(edges, binned_by, side="right")
     sums = np.bincount(
         request * CALIBRATION_BINS + bins,
         weights=probability - labels,

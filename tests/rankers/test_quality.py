@@ -195,3 +195,13 @@ class TestQualityDifference:
 def test_quality_does_not_import_torch():
     check = "import sys, rankers.quality; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_rounding_step_does_not_move_the_calibration_error_by_a_whole_row():
+    random = np.random.default_rng(0)
+    scores = random.random(1000).astype(np.float32)
+    labels = (random.random(1000) < scores).astype(np.float32)
+    offsets = np.arange(0, 1001, 20)
+    moved = np.clip(scores + random.choice([-6e-8, 6e-8], 1000).astype(np.float32), 0, 1)
+    change = quality_difference(scores, moved, labels, offsets, "probability")["calibration_error"]
+    assert max(abs(change.low), abs(change.high)) < 1e-6
