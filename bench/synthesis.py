@@ -37,8 +37,8 @@ def synthesize(recipe: WorkloadRecipe, signature: Signature, *, seed: int) -> Re
 
     IDs lie within their cardinalities; integers without one are below 1,000; floats are uniform in
     [0, 1), which log and square-root features take too. An ID feature with a shape of one dimension
-    is a sequence: it is filled up to a drawn length, and 0 (padding) beyond. A sequence of two
-    values, or of truth values, is its mask.
+    is a sequence: it is filled up to a drawn length, and its padding (0 if it states none) beyond.
+    A sequence of two values, or of truth values, is its mask.
 
     Args:
         recipe: How many candidates, how popular entities are, how long sequences are.
@@ -90,7 +90,7 @@ def _column(feature: Feature, entities: Array, lengths: Counts | None, seed: int
     if sequence and lengths is not None:
         held = _lengths(lengths, entities, feature.width, seed)[:, np.newaxis]  # [rows, 1]
         within = np.arange(feature.width) < held
-        values = within if _is_mask(feature) else np.where(within, values, 0)
+        values = within if _is_mask(feature) else np.where(within, values, feature.padding or 0)
     elif sequence and _is_mask(feature):
         values = np.ones_like(values)
     return np.ascontiguousarray(values.reshape(rows, *feature.shape), dtype=feature.dtype)
@@ -108,7 +108,16 @@ def _values(feature: Feature, entities: Array, seed: int) -> Array:
     if feature.dtype.startswith("float"):
         # 10 bits, so that float16 cannot round up to 1.
         return (mixed >> np.uint64(54)).astype(np.float64) / 1024
-    return (mixed % np.uint64(feature.cardinality or _UNBOUNDED_IDS)).astype(np.int64)
+    return _ids(feature, mixed)
+
+
+def _ids(feature: Feature, mixed: Array) -> Array:
+    """Return IDs out of hashes, none of them the padding, int64 of the hashes' shape."""
+    count = feature.cardinality or _UNBOUNDED_IDS
+    if feature.padding is None or count < 2:
+        return (mixed % np.uint64(count)).astype(np.int64)
+    ids: Array = (mixed % np.uint64(count - 1)).astype(np.int64)
+    return ids + (ids >= feature.padding)
 
 
 def _spread(entities: Array, cardinality: int, salt: int) -> Array:

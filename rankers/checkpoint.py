@@ -76,7 +76,7 @@ def load_checkpoint(folder: Path) -> Ranker:
     from safetensors.torch import load_file
 
     from rankers.ranker import Ranker
-    from rankers.zoo import ZOO
+    from rankers.zoo.catalogue import ZOO
 
     data = describe_checkpoint(folder)
     for name, expected in data["files"].items():
@@ -90,7 +90,7 @@ def load_checkpoint(folder: Path) -> Ranker:
             )
     if data["name"] not in ZOO:
         raise UserError(f"{folder}: unknown ranker {data['name']!r}; {nearest(data['name'], ZOO)}")
-    module = importlib.import_module(ZOO[data["name"]]).build(**data["options"])
+    module = importlib.import_module(ZOO[data["name"]].module).build(**data["options"])
     module.load_state_dict(load_file(folder / WEIGHTS))
     return Ranker(
         name=data["name"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ def main() -> None:
 @json_option
 def list_rankers(*, as_json: bool) -> None:
     """List the rankers of the zoo."""
-    from rankers.zoo import ABOUT
+    from rankers.zoo.catalogue import ZOO
 
     if as_json:
-        print_json({"rankers": [{"name": name, "about": text} for name, text in ABOUT.items()]})
+        print_json({"rankers": [{"name": name} | asdict(each) for name, each in ZOO.items()]})
         return
-    for name, text in ABOUT.items():
-        click.echo(f"{name}  {text}")
+    for name, each in ZOO.items():
+        click.echo(f"{name:20} {each.about}")
 
 
 @main.command()
@@ -64,9 +65,11 @@ def train(
     A checkpoint that the same command made is kept as it is.
     """
     from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
-    from rankers.zoo import train_zoo, zoo_name
+    from rankers.zoo import entry_of, train_zoo, training_options
 
-    zoo_name(name)
+    entry = entry_of(name)
+    if data == SYNTHETIC:
+        data, rows = f"{SYNTHETIC}:{entry.log}", rows or entry.rows
     recipe = {"data": data_key(data), "rows": rows, "epochs": epochs, "seed": seed}
     if not _wanted(out, name, recipe, force=force):
         load_checkpoint(out)  # compares the checksums
@@ -74,10 +77,8 @@ def train(
         _report(out, description["training"], as_json=as_json, kept=True)
         return
     log = read_log(data, rows=rows, seed=seed)
-
-    from rankers.training import TrainingOptions
-
-    ranker, options, training = train_zoo(name, log, TrainingOptions(epochs=epochs, seed=seed))
+    wanted = training_options(name, epochs=epochs, seed=seed)
+    ranker, options, training = train_zoo(name, log, wanted)
     summary = training.to_json() | {"recipe": recipe}
     save_checkpoint(out, ranker, options, summary, replace=force)
     _report(out, summary, as_json=as_json, kept=False)

@@ -23,6 +23,9 @@ class Feature:
         shape: The shape of one row, without the batch: ``()`` for an ID, ``(13,)`` for a vector.
         side: ``user`` if it is the same for every candidate of a request, else ``item``.
         cardinality: For IDs, how many there are: values run from 0 to ``cardinality - 1``.
+        padding: For bags and sequences of IDs (several tags, a history, a text's tokens): the ID
+            that marks a place as empty. ``shape`` is then ``(L,)``, with L the largest number of
+            IDs, and a row of fewer ends in padding (`rankers.bags` makes such rows).
     """
 
     name: str
@@ -30,6 +33,7 @@ class Feature:
     shape: tuple[int, ...] = ()
     side: Side = "item"
     cardinality: int | None = None
+    padding: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -50,6 +54,21 @@ class Feature:
                 f"feature {self.name!r} has cardinality {self.cardinality} and dtype {self.dtype}; "
                 "a cardinality is 1 or more and belongs to an integer feature"
             )
+        self._check_padding()
+
+    def _check_padding(self) -> None:
+        if self.padding is None:
+            return
+        if len(self.shape) != 1 or not self.dtype.startswith("int"):
+            raise UserError(
+                f"feature {self.name!r} has padding {self.padding}, dtype {self.dtype} and shape "
+                f"{self.shape}; padding belongs to integers of shape (L,)"
+            )
+        if self.cardinality is not None and not 0 <= self.padding < self.cardinality:
+            raise UserError(
+                f"feature {self.name!r} has padding {self.padding} and cardinality "
+                f"{self.cardinality}; padding is one of the IDs 0 to {self.cardinality - 1}"
+            )
 
     @property
     def width(self) -> int:
@@ -64,6 +83,7 @@ class Feature:
             "shape": list(self.shape),
             "side": self.side,
             "cardinality": self.cardinality,
+            "padding": self.padding,
         }
 
     @classmethod
@@ -75,6 +95,7 @@ class Feature:
             shape=tuple(data["shape"]),
             side=data["side"],
             cardinality=data["cardinality"],
+            padding=data.get("padding"),
         )
 
 

@@ -97,9 +97,11 @@ def load_ranker(spec: str) -> Ranker:
         return load_checkpoint(path)
     if ":" in spec:
         return _call(spec, load_function(spec))
-    from rankers.zoo import ZOO, load_trained
+    from rankers.zoo.catalogue import ZOO
 
     if spec in ZOO:
+        from rankers.zoo import load_trained
+
         return load_trained(spec)
     raise UserError(
         f"no ranker {spec!r}: it is not file.py:function, package.module:function, a checkpoint "

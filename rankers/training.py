@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from rankers.data.log import ClickLog
+    from rankers.data.log import RankingLog
     from rankers.requests import Array, RequestBatch
 
 _SCORING_ROWS = 4096
@@ -103,7 +103,7 @@ class Training:
 
 
 def train(
-    module_of: Callable[[], nn.Module], log: ClickLog, options: TrainingOptions | None = None
+    module_of: Callable[[], nn.Module], log: RankingLog, options: TrainingOptions | None = None
 ) -> tuple[nn.Module, Training]:
     """Train a module on a log, with a progress bar on standard error.
 
@@ -172,17 +172,18 @@ def score_requests(module: nn.Module, batch: RequestBatch) -> Array:
     return np.concatenate(scores)
 
 
-def _judge(module: nn.Module, log: ClickLog) -> Quality:
+def _judge(module: nn.Module, log: RankingLog) -> Quality:
     assert log.requests.labels is not None  # noqa: S101 - a click log has labels
     scores = score_requests(module, log.requests)
     return quality(scores, log.requests.labels, log.requests.offsets, log.signature.score)
 
 
-def _best_auc(log: ClickLog) -> float | None:
-    if log.probability is None:
+def _best_auc(log: RankingLog) -> float | None:
+    if log.truth is None:
         return None
     assert log.requests.labels is not None  # noqa: S101 - a click log has labels
-    return quality(log.probability, log.requests.labels, log.requests.offsets, "probability").auc
+    judged = (log.requests.labels, log.requests.offsets, log.signature.score)
+    return quality(log.truth, *judged).auc
 
 
 class _Learner:

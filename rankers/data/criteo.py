@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from rankers.data.log import CATEGORIES, COUNTS, ClickLog, candidate_counts, click_signature
+from rankers.data.log import CATEGORIES, COUNTS, RankingLog, candidate_counts, click_signature
 from rankers.errors import UserError, nearest
 from rankers.requests import RequestBatch
 
@@ -48,7 +48,7 @@ class Rows:
 
 def read_criteo(
     path: Path, *, buckets: int = BUCKETS, seed: int = 0, rows: int | None = None
-) -> ClickLog:
+) -> RankingLog:
     """Read a file to a log.
 
     Args:
@@ -73,7 +73,7 @@ def read_criteo(
     items = {"dense": np.concatenate([each.dense for each in pieces])[:kept]}
     for name in CATEGORIES:
         items[name] = np.concatenate([each.ids[name] for each in pieces])[:kept]
-    return ClickLog(
+    return RankingLog(
         requests=RequestBatch(
             user={},
             items=items,

@@ -1,4 +1,4 @@
-"""Click logs: labelled requests, and what is known about where they came from."""
+"""Ranking logs: labelled requests, and what is known about where they came from."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ CATEGORIES = tuple(f"C{number}" for number in range(1, 27))
 
 
 @dataclass(frozen=True, slots=True)
-class ClickLog:
+class RankingLog:
     """Labelled requests in the order of time.
 
     Attributes:
         requests: The requests, with labels.
         signature: Their features.
-        probability: The true click probability of each candidate, float32 ``[ΣN]``, where the log
-            was generated and it is known; else None.
+        truth: The score that no ranker beats but by luck, float32 ``[ΣN]``, where the log was
+            generated and it is known: the true probability of a click, or the true relevance;
+            else None.
     """
 
     requests: RequestBatch
     signature: Signature
-    probability: Array | None = None
+    truth: Array | None = None
 
-    def select(self, indices: Array) -> ClickLog:
+    def select(self, indices: Array) -> RankingLog:
         """Return the log of the requests at ``indices``, in that order."""
-        return ClickLog(
+        return RankingLog(
             requests=self.requests.select(indices),
             signature=self.signature,
-            probability=None if self.probability is None else self.probability[self._rows(indices)],
+            truth=None if self.truth is None else self.truth[self._rows(indices)],
         )
 
-    def first(self, rows: int) -> ClickLog:
+    def first(self, rows: int) -> RankingLog:
         """Return the first requests: as few as hold ``rows`` candidates, or all."""
         enough = int(np.searchsorted(self.requests.offsets[1:], rows)) + 1
         return self.select(np.arange(min(enough, len(self.requests))))
@@ -88,7 +89,9 @@ def candidate_counts(generator: np.random.Generator, requests: int) -> Array:
     return counts
 
 
-def split_log(log: ClickLog, *, share: float, by: str, seed: int) -> tuple[ClickLog, ClickLog]:
+def split_log(
+    log: RankingLog, *, share: float, by: str, seed: int
+) -> tuple[RankingLog, RankingLog]:
     """Split a log into requests to train on and requests to evaluate on.
 
     Args:

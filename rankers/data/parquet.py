@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.data.log import CATEGORIES, COUNTS, ClickLog
+from rankers.data.log import CATEGORIES, COUNTS, RankingLog
 from rankers.data.synthetic import CARDINALITIES, SIGNATURE, ClickModel
 from rankers.errors import UserError, nearest
 from rankers.requests import RequestBatch
@@ -68,7 +68,7 @@ def write_parquet(path: Path, rows: int, model: ClickModel | None = None) -> int
     return written
 
 
-def read_parquet(path: Path) -> ClickLog:
+def read_parquet(path: Path) -> RankingLog:
     """Read what `write_parquet` wrote.
 
     Raises:
@@ -91,7 +91,7 @@ def read_parquet(path: Path) -> ClickLog:
     return _log(path, columns)
 
 
-def _log(path: Path, columns: dict[str, Array]) -> ClickLog:
+def _log(path: Path, columns: dict[str, Array]) -> RankingLog:
     """Group rows to requests, and check that a request's rows agree on their user."""
     request = columns["request"]
     if not len(request):
@@ -106,7 +106,7 @@ def _log(path: Path, columns: dict[str, Array]) -> ClickLog:
                 "but it is the user's and the same for all candidates"
             )
     counts = np.stack([columns[name][starts] for name in COUNTS], axis=1)
-    log = ClickLog(
+    log = RankingLog(
         requests=RequestBatch(
             user={
                 "dense": np.log1p(counts).astype(np.float32),
@@ -117,7 +117,7 @@ def _log(path: Path, columns: dict[str, Array]) -> ClickLog:
             labels=columns["label"].astype(np.float32),
         ),
         signature=SIGNATURE,
-        probability=columns["probability"].astype(np.float32),
+        truth=columns["probability"].astype(np.float32),
     )
     try:
         log.requests.check(SIGNATURE)
@@ -134,7 +134,7 @@ def _schema() -> Any:
     return pa.schema([*fields, ("probability", pa.float32())])
 
 
-def _table(block: ClickLog, first_request: int) -> Any:
+def _table(block: RankingLog, first_request: int) -> Any:
     import pyarrow as pa
 
     batch = block.requests
@@ -144,7 +144,7 @@ def _table(block: ClickLog, first_request: int) -> Any:
     columns: dict[str, Array] = {
         "request": np.repeat(np.arange(len(batch)) + first_request, batch.candidates),
         "label": batch.labels,
-        "probability": block.probability if block.probability is not None else batch.labels,
+        "probability": block.truth if block.truth is not None else batch.labels,
     }
     columns |= {name: counts[:, place] for place, name in enumerate(COUNTS)}
     columns |= {name: flat[name] for name in CATEGORIES}

@@ -1,18 +1,34 @@
-"""Click logs by what a person would call them: ``synthetic``, or a file of any kind we read."""
+"""Logs by what a person would call them: ``synthetic``, or a file of any kind we read."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rankers.errors import UserError
+from rankers.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from rankers.data.log import ClickLog
+    from rankers.data.log import RankingLog
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_ROWS = 400_000
+# Kinds of synthetic logs. Each is a frozen dataclass of strengths with a ``seed`` and
+# ``draw(rows) -> RankingLog``.
+SYNTHETIC_LOGS = {"clicks": "rankers.data.synthetic:ClickModel"}
+
+
+def synthetic_log(kind: str, *, seed: int = 0) -> Any:
+    """Return what draws synthetic logs of a kind.
+
+    Raises:
+        UserError: There is no such kind.
+    """
+    if kind not in SYNTHETIC_LOGS:
+        raise UserError(f"no synthetic log {kind!r}; {nearest(kind, SYNTHETIC_LOGS)}")
+    module, _, attribute = SYNTHETIC_LOGS[kind].partition(":")
+    return getattr(importlib.import_module(module), attribute)(seed=seed)
 
 
 def data_key(data: str) -> str:
@@ -21,7 +37,7 @@ def data_key(data: str) -> str:
     Raises:
         UserError: There is no such file.
     """
-    if data == SYNTHETIC:
+    if _kind(data) is not None:
         return data
     path = Path(data)
     if not path.is_file():
@@ -30,11 +46,12 @@ def data_key(data: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> ClickLog:
+def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> RankingLog:
     """Draw or read a click log.
 
     Args:
-        data: ``synthetic``, or a file of Criteo's or in Parquet, as its first bytes tell.
+        data: ``synthetic`` (clicks) or ``synthetic:KIND``; or a file of Criteo's or in Parquet, as
+            its first bytes tell.
         rows: Of a drawn log; of a file, how many to read at most.
         seed: Of what is drawn.
 
@@ -43,10 +60,10 @@ def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> ClickLog:
     """
     from rankers.data.parquet import MAGIC, read_parquet
 
-    if data == SYNTHETIC:
-        from rankers.data.synthetic import ClickModel
-
-        return ClickModel(seed=seed).draw(rows or SYNTHETIC_ROWS)
+    kind = _kind(data)
+    if kind is not None:
+        log: RankingLog = synthetic_log(kind, seed=seed).draw(rows or SYNTHETIC_ROWS)
+        return log
     path = Path(data)
     try:
         with path.open("rb") as file:
@@ -59,3 +76,11 @@ def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> ClickLog:
     from rankers.data.criteo import read_criteo
 
     return read_criteo(path, rows=rows, seed=seed)
+
+
+def _kind(data: str) -> str | None:
+    """Return the kind of a synthetic log; None for a file."""
+    if data == SYNTHETIC:
+        return "clicks"
+    kind = data.removeprefix(f"{SYNTHETIC}:")
+    return kind if kind != data else None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankers.data.log import CATEGORIES, COUNTS, ClickLog, candidate_counts, click_signature
+from rankers.data.log import CATEGORIES, COUNTS, RankingLog, candidate_counts, click_signature
 from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ class ClickModel:
     zipf_exponent: float = 1.25
     rarity: float = 0.6
 
-    def draw(self, rows: int) -> ClickLog:
+    def draw(self, rows: int) -> RankingLog:
         """Return a log of whole requests with at least ``rows`` candidates in all."""
         blocks = list(self.blocks(rows))
         batches = [each.requests for each in blocks]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([x.candidates for x in batches]))])
-        return ClickLog(
+        return RankingLog(
             requests=RequestBatch(
                 user={k: np.concatenate([x.user[k] for x in batches]) for k in batches[0].user},
                 items={k: np.concatenate([x.items[k] for x in batches]) for k in batches[0].items},
@@ -81,12 +81,10 @@ class ClickModel:
                 labels=np.concatenate([x.labels for x in batches if x.labels is not None]),
             ),
             signature=SIGNATURE,
-            probability=np.concatenate(
-                [each.probability for each in blocks if each.probability is not None]
-            ),
+            truth=np.concatenate([each.truth for each in blocks if each.truth is not None]),
         )
 
-    def blocks(self, rows: int) -> Iterator[ClickLog]:
+    def blocks(self, rows: int) -> Iterator[RankingLog]:
         """Draw what `draw` returns in pieces, in memory that does not grow with ``rows``.
 
         A longer log of the same seed begins with the shorter one.
@@ -134,7 +132,7 @@ class _Truth:
         log_odds = self._log_odds(parts)
         self.constant = _constant_for(log_odds, model.click_share)
 
-    def draw(self, generator: np.random.Generator, counts: Array) -> ClickLog:
+    def draw(self, generator: np.random.Generator, counts: Array) -> RankingLog:
         """Draw one request for each of ``counts``, with that many candidates."""
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         dense, users = self._users(generator, len(counts))
@@ -143,7 +141,7 @@ class _Truth:
         log_odds = self._log_odds(self._parts(dense, users, items, request)) + self.constant
         probability = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
         clicks = generator.random(len(probability), dtype=np.float32) < probability
-        return ClickLog(
+        return RankingLog(
             requests=RequestBatch(
                 user={"dense": dense, **users},
                 items=items,
@@ -151,7 +149,7 @@ class _Truth:
                 labels=clicks.astype(np.float32),
             ),
             signature=SIGNATURE,
-            probability=probability,
+            truth=probability,
         )
 
     def _users(self, generator: np.random.Generator, requests: int) -> tuple[Array, Columns]:

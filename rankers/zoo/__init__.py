@@ -1,7 +1,4 @@
-"""The zoo: rankers to try things on, each trained on its synthetic log when first asked for.
-
-A zoo module has ``build(**options) -> nn.Module`` and ``options_for(signature) -> dict``.
-"""
+"""The zoo: rankers to try things on, each trained on its synthetic log when first asked for."""
 
 from __future__ import annotations
 
@@ -13,16 +10,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankers.errors import UserError, nearest
+from rankers.errors import UserError
+from rankers.zoo.catalogue import ZOO, Entry, entry_of
 
 if TYPE_CHECKING:
-    from rankers.data.log import ClickLog
+    from rankers.data.log import RankingLog
     from rankers.ranker import Ranker
     from rankers.training import Training, TrainingOptions
 
-# Names and the modules that build them: data, so that names can be listed without importing torch.
-ZOO = {"dlrm": "rankers.zoo.dlrm"}
-ABOUT = {"dlrm": "Deep Learning Recommendation Model (Naumov et al. 2019): tables, dots, two MLPs"}
+__all__ = [
+    "ZOO",
+    "Entry",
+    "code_key",
+    "entry_of",
+    "load_trained",
+    "options_of",
+    "train_zoo",
+    "training_options",
+]
 
 
 def load_trained(name: str) -> Ranker:
@@ -33,69 +38,90 @@ def load_trained(name: str) -> Ranker:
     """
     from rankers.cache import cache_folder
     from rankers.checkpoint import load_checkpoint, save_checkpoint
-    from rankers.data.source import SYNTHETIC_ROWS
-    from rankers.data.synthetic import ClickModel
-    from rankers.training import TrainingOptions
+    from rankers.data.source import SYNTHETIC, read_log
 
-    model, options = ClickModel(), TrainingOptions()
-    recipe = {
-        "name": zoo_name(name),
-        "rows": SYNTHETIC_ROWS,
-        "log": asdict(model),
-        "training": asdict(options),
-        "code": code_key(name),
-    }
+    entry, options = entry_of(name), training_options(name)
+    recipe = {"name": name, "rows": entry.rows, "log": entry.log, "code": code_key(name)}
+    recipe["training"] = asdict(options)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "rankers" / f"{name}-{key}"
     if not folder.is_dir():
         print(  # noqa: T201 - said on standard error, once, as it takes a minute
-            f"training {name} on {SYNTHETIC_ROWS:,} rows of synthetic clicks (kept in {folder})",
+            f"training {name} on {entry.rows:,} rows of synthetic {entry.log} (kept in {folder})",
             file=sys.stderr,
         )
-        ranker, module_options, training = train_zoo(name, model.draw(SYNTHETIC_ROWS), options)
+        log = read_log(f"{SYNTHETIC}:{entry.log}", rows=entry.rows)
+        ranker, module_options, training = train_zoo(name, log, options)
         save_checkpoint(folder, ranker, module_options, training.to_json())
     return load_checkpoint(folder)
 
 
 def train_zoo(
-    name: str, log: ClickLog, options: TrainingOptions
+    name: str,
+    log: RankingLog,
+    options: TrainingOptions,
+    *,
+    size: str = "small",
+    overrides: dict[str, Any] | None = None,
 ) -> tuple[Ranker, dict[str, Any], Training]:
     """Train a zoo ranker on a log.
+
+    Args:
+        name: In the zoo.
+        log: Labelled requests with the features that the ranker reads.
+        options: How to train.
+        size: ``small``, or ``published`` for the sizes of its source.
+        overrides: Options of the module that are set in place of the size's.
 
     Returns:
         The ranker, the options its module was built with, and what training came to.
 
     Raises:
-        UserError: The zoo does not know the name, or the log is too small.
+        UserError: The zoo does not know the name, the log is too small or lacks features, or an
+            option is unknown.
     """
     from rankers.ranker import Ranker
     from rankers.training import train
 
-    zoo_module = importlib.import_module(ZOO[zoo_name(name)])
-    module_options = zoo_module.options_for(log.signature)
+    module_options = options_of(name, log, size=size, overrides=overrides)
+    zoo_module = importlib.import_module(entry_of(name).module)
     module, training = train(lambda: zoo_module.build(**module_options), log, options)
     ranker = Ranker(name, module, log.signature, training.evaluation)
     return ranker, module_options, training
 
 
-def zoo_name(name: str) -> str:
-    """Return ``name`` if the zoo knows it.
+def options_of(
+    name: str, log: RankingLog, *, size: str = "small", overrides: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the keyword arguments to build a zoo module with, JSON-ready.
 
     Raises:
-        UserError: It does not; the message names the nearest.
+        UserError: The log lacks what the ranker reads, or the size is unknown.
     """
-    if name not in ZOO:
-        raise UserError(f"unknown ranker {name!r}; {nearest(name, ZOO)}")
-    return name
+    zoo_module = importlib.import_module(entry_of(name).module)
+    if size not in {"small", "published"}:
+        raise UserError(f"unknown size {size!r}; it is 'small' or 'published'")
+    sized: dict[str, Any] = zoo_module.SMALL if size == "small" else {}
+    options: dict[str, Any] = zoo_module.options_for(log.signature)
+    return options | sized | (overrides or {})
+
+
+def training_options(name: str, **changes: Any) -> TrainingOptions:
+    """Return the options that suit a zoo ranker, with changes."""
+    from rankers.training import TrainingOptions
+
+    zoo_module = importlib.import_module(entry_of(name).module)
+    return TrainingOptions(**(getattr(zoo_module, "TRAINING", {}) | changes))
 
 
 def code_key(name: str) -> str:
     """Return the SHA-256 of the code that decides what comes out of training a zoo ranker."""
     here = Path(__file__).parent
     files = [
-        here / f"{ZOO[name].rpartition('.')[2]}.py",
+        here / f"{entry_of(name).module.rpartition('.')[2]}.py",
+        here / "layers.py",
         here.parent / "training.py",
         here.parent / "checkpoint.py",
-        *(here.parent / "data" / each for each in ("criteo.py", "log.py", "synthetic.py")),
+        *sorted((here.parent / "data").glob("*.py")),
     ]
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()

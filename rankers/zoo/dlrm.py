@@ -1,31 +1,31 @@
 """DLRM: Naumov et al., Deep Learning Recommendation Model, 2019, arXiv:1906.00091.
 
-A bottom MLP turns the dense vector into one of the embeddings' width; the dots of every pair among
-it and the embeddings join its output and go through the top MLP to one score.
+A bottom MLP turns the dense features into one vector of the embeddings' width; the dots of every
+pair among it and the embeddings join its output and go through the top MLP to one score.
+
+The default sizes are those of MLPerf's DLRM benchmark on Criteo's data (MLPerf Training 0.7).
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from rankers.zoo.layers import FeatureEmbedding, dense_vector, inputs_of, mlp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rankers.features import Signature
 
+SMALL: dict[str, Any] = {"embedding": 32, "bottom": [128, 64], "top": [256, 128]}
+
 
 def options_for(signature: Signature) -> dict[str, Any]:
-    """Return the options of a DLRM for features ``dense`` and IDs."""
-    return {
-        "cardinalities": {
-            each.name: each.cardinality for each in signature.features if each.name != "dense"
-        },
-        "dense": signature.feature("dense").width,
-    }
+    """Return the options of a DLRM that follow from its features."""
+    return inputs_of(signature)
 
 
 def build(**options: Any) -> DLRM:
@@ -34,11 +34,11 @@ def build(**options: Any) -> DLRM:
 
 
 class DLRM(nn.Module):
-    """The ranker of the paper, one embedding table for each category.
+    """The ranker of the paper, one embedding table for each ID feature.
 
     Args:
-        cardinalities: How many IDs each category has, by its name.
-        dense: The width of the dense vector.
+        ids: The ID features; see `rankers.zoo.layers.inputs_of`. Bags are pooled to their sum.
+        dense: Widths of the float features, by name; there is at least one.
         embedding: D, the width of every table.
         bottom: Widths of the bottom MLP's hidden layers; its last layer gives D.
         top: Widths of the top MLP's hidden layers; its last layer gives the score.
@@ -49,54 +49,41 @@ class DLRM(nn.Module):
 
     def __init__(
         self,
-        cardinalities: Mapping[str, int],
+        ids: Mapping[str, Mapping[str, int | None]],
+        dense: Mapping[str, int],
         *,
-        dense: int = 13,
-        embedding: int = 32,
-        bottom: Sequence[int] = (128, 64),
-        top: Sequence[int] = (256, 128),
+        embedding: int = 128,
+        bottom: Sequence[int] = (512, 256),
+        top: Sequence[int] = (1024, 1024, 512, 256),
     ) -> None:
         super().__init__()
-        self.tables = nn.ModuleDict(
-            {name: nn.Embedding(size, embedding) for name, size in cardinalities.items()}
-        )
-        for weight in self.tables.parameters():
-            # The paper's uniform(±1/√n) makes small tables loud; IDs seen once or never should
-            # say little, whatever the table's size.
-            nn.init.normal_(weight, std=0.05)
-        self.bottom = _mlp((dense, *bottom, embedding), last_relu=True)
-        vectors = len(cardinalities) + 1
+        self.dense = tuple(dense)
+        # The paper's uniform(±1/√n) makes small tables loud; IDs seen once or never should say
+        # little, whatever the table's size.
+        self.embedding = FeatureEmbedding(ids, embedding, pooling="sum", std=0.05)
+        self.bottom = mlp((sum(dense.values()), *bottom, embedding), last_relu=True)
+        vectors = len(ids) + 1
         # Pairs below the diagonal. Buffers, so that they move and export with the module;
-        # not persistent, as they follow from the number of categories.
+        # not persistent, as they follow from the number of features.
         lower, upper = torch.tril_indices(vectors, vectors, offset=-1)
         self.register_buffer("lower", lower, persistent=False)
         self.register_buffer("upper", upper, persistent=False)
-        self.top = _mlp((embedding + len(lower), *top, 1), last_relu=False)
+        self.top = mlp((embedding + len(lower), *top, 1))
 
-    def forward(self, dense: Tensor, **categorical: Tensor) -> Tensor:
+    def forward(self, **columns: Tensor) -> Tensor:
         """Return the click probability of each row, float32 ``[rows]``.
 
         Args:
-            dense: float32 ``[rows, dense]``.
-            categorical: IDs by the category's name, int64 ``[rows]`` each.
+            columns: By name, floats ``[rows]`` or ``[rows, width]``, and IDs int64 ``[rows]`` or
+                ``[rows, L]``.
         """
-        return torch.sigmoid(self.logits(dense, **categorical))
+        return torch.sigmoid(self.logits(**columns))
 
-    def logits(self, dense: Tensor, **categorical: Tensor) -> Tensor:
+    def logits(self, **columns: Tensor) -> Tensor:
         """Return the log-odds of a click, ``[rows]``: what training works on."""
-        bottom = self.bottom(dense)  # [B, D]
-        embedded = [table(categorical[name]) for name, table in self.tables.items()]
-        vectors = torch.stack([bottom, *embedded], dim=1)  # [B, F + 1, D]
+        bottom = self.bottom(dense_vector(columns, self.dense))  # [B, D]
+        vectors = torch.stack([bottom, *self.embedding(columns)], dim=1)  # [B, F + 1, D]
         dots = torch.bmm(vectors, vectors.transpose(1, 2))  # [B, F + 1, F + 1]
         pairs = dots[:, self.lower, self.upper]  # [B, (F + 1) F / 2]
         scores: Tensor = self.top(torch.cat([bottom, pairs], dim=1))  # [B, 1]
         return scores.squeeze(1)
-
-
-def _mlp(widths: Sequence[int], *, last_relu: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        layers.append(nn.Linear(inputs, outputs))
-        if last_relu or number < len(widths) - 2:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ class TestTraining:
         assert not torch.equal(ranker.module.state_dict()["top.0.weight"], first)
 
     def test_it_leaves_tables_dense(self, trained):
-        assert not any(table.sparse for table in trained[0].module.tables.values())
+        assert not any(table.sparse for table in trained[0].module.embedding.tables.values())
 
     def test_scores_of_requests_are_those_of_the_ranker(self, trained):
         ranker = trained[0]
@@ -117,11 +118,12 @@ class TestCheckpoint:
 
 
 def test_a_zoo_ranker_is_trained_once_and_again_when_its_recipe_changes(monkeypatch, tmp_path):
-    import rankers.data.source
     import rankers.zoo
+    from rankers.zoo.catalogue import ZOO
 
+    dlrm = ZOO["dlrm"]
     monkeypatch.setenv("RANKSERVE_CACHE", str(tmp_path))
-    monkeypatch.setattr(rankers.data.source, "SYNTHETIC_ROWS", 3000)
+    monkeypatch.setitem(ZOO, "dlrm", dataclasses.replace(dlrm, rows=3000))
     first = rankers.zoo.load_trained("dlrm")
     (folder,) = (tmp_path / "rankers").iterdir()
     made = (folder / "model.safetensors").stat().st_mtime_ns
@@ -129,6 +131,6 @@ def test_a_zoo_ranker_is_trained_once_and_again_when_its_recipe_changes(monkeypa
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
     columns = first.evaluation.flat()
     np.testing.assert_array_equal(first.score(columns), again.score(columns))
-    monkeypatch.setattr(rankers.data.source, "SYNTHETIC_ROWS", 4000)
+    monkeypatch.setitem(ZOO, "dlrm", dataclasses.replace(dlrm, rows=4000))
     rankers.zoo.load_trained("dlrm")
     assert len(list((tmp_path / "rankers").iterdir())) == 2

@@ -47,7 +47,7 @@ def test_a_longer_log_begins_with_the_shorter(log):
 def test_clicks_come_as_often_as_their_probability_says(log):
     labels = log.requests.labels
     assert 0.1 < labels.mean() < 0.3
-    judged = quality(log.probability, labels, log.requests.offsets, "probability")
+    judged = quality(log.truth, labels, log.requests.offsets, "probability")
     assert judged.calibration_error < 0.015
     assert 0.75 < judged.auc < 0.85
     assert judged.gauc > 0.7
@@ -64,7 +64,7 @@ def test_users_differ_in_what_they_like():
         item_effect, _ = _Truth(model)._effects(log.requests.items)
         labels, offsets = log.requests.labels, log.requests.offsets
         by_item = quality(item_effect, labels, offsets, "relevance").gauc
-        return quality(log.probability, labels, offsets, "probability").gauc - by_item
+        return quality(log.truth, labels, offsets, "probability").gauc - by_item
 
     assert best_gauc_by_item_alone(strong) > 0.05
     assert abs(best_gauc_by_item_alone(none)) < 0.005
@@ -83,7 +83,7 @@ class TestParquet:
             np.testing.assert_array_equal(found.requests.flat()[name], column, err_msg=name)
         np.testing.assert_array_equal(found.requests.labels, log.requests.labels)
         np.testing.assert_array_equal(found.requests.offsets, log.requests.offsets)
-        np.testing.assert_array_equal(found.probability, log.probability)
+        np.testing.assert_array_equal(found.truth, log.truth)
         assert [each.name for each in tmp_path.iterdir()] == ["log.parquet"]
 
     def test_a_log_of_several_blocks_keeps_its_requests_apart(self, tmp_path):
@@ -134,7 +134,7 @@ class TestSplit:
         assert len(first.requests) + len(last.requests) == len(log.requests)
         assert first.requests.rows + last.requests.rows == log.requests.rows
         assert len(last.requests) == round(len(log.requests) * 0.25)
-        assert len(last.probability) == last.requests.rows
+        assert len(last.truth) == last.requests.rows
 
     def test_by_time_holds_out_the_last(self, log):
         _, last = split_log(log, share=0.25, by="time", seed=0)

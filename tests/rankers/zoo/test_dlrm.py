@@ -8,12 +8,13 @@ import torch
 from rankers.zoo.dlrm import DLRM, build, options_for
 
 CARDINALITIES = {"C1": 10, "C2": 20, "C3": 5}
+IDS = {name: {"cardinality": size, "padding": None} for name, size in CARDINALITIES.items()}
 
 
 @pytest.fixture
 def module():
     torch.manual_seed(0)
-    return DLRM(CARDINALITIES, embedding=8, bottom=(16,), top=(16,)).eval()
+    return DLRM(IDS, {"dense": 13}, embedding=8, bottom=(16,), top=(16,)).eval()
 
 
 def rows(count, seed=0):
@@ -52,7 +53,7 @@ def program_of(module):
 def test_the_score_is_that_of_the_paper_written_out(module):
     columns = tensors(rows(4))
     bottom = module.bottom(columns["dense"])
-    vectors = [bottom] + [module.tables[name](columns[name]) for name in CARDINALITIES]
+    vectors = [bottom, *module.embedding(columns)]
     dots = [(vectors[i] * vectors[j]).sum(1) for i in range(4) for j in range(i)]
     expected = torch.sigmoid(module.top(torch.cat([bottom, torch.stack(dots, 1)], 1)))[:, 0]
     torch.testing.assert_close(module(**columns), expected)
@@ -67,7 +68,7 @@ def test_its_options_follow_from_a_signature():
     from rankers.data.synthetic import SIGNATURE
 
     options = options_for(SIGNATURE)
-    assert list(options["cardinalities"]) == [f"C{number}" for number in range(1, 27)]
+    assert list(options["ids"]) == [f"C{number}" for number in range(1, 27)]
     assert build(**options).bottom[0].in_features == 13
 
 
