@@ -9,15 +9,14 @@ time) with a seeded spread of sizes.
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.data.log import CATEGORIES, COUNTS, RankingLog, candidate_counts, click_signature
+from rankers.data.lines import CHUNK_BYTES, stream_lines
+from rankers.data.log import CATEGORIES, COUNTS, RankingLog, click_signature, run_offsets
 from rankers.errors import UserError, nearest
 from rankers.requests import RequestBatch
 
@@ -77,7 +76,7 @@ def read_criteo(
         requests=RequestBatch(
             user={},
             items=items,
-            offsets=_request_offsets(kept, seed),
+            offsets=run_offsets(kept, seed),
             labels=np.concatenate([each.labels for each in pieces])[:kept],
         ),
         signature=click_signature(dict.fromkeys(CATEGORIES, buckets + 1)),
@@ -85,7 +84,7 @@ def read_criteo(
 
 
 def stream_criteo(
-    path: Path, *, buckets: int = BUCKETS, chunk_bytes: int = 8 << 20
+    path: Path, *, buckets: int = BUCKETS, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[Rows]:
     """Read a file piece by piece, in memory that does not grow with it.
 
@@ -99,25 +98,15 @@ def stream_criteo(
     """
     if buckets < 1:
         raise UserError(f"{buckets} buckets were asked for; at least 1 is needed")
-    try:
-        with path.open("rb") as raw:
-            compressed = raw.peek(2)[:2] == b"\x1f\x8b"
-            with cast("IO[bytes]", gzip.open(raw) if compressed else raw) as file:
-                yield from _stream(path, file, buckets, chunk_bytes)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three
-        raise UserError(f"{path}: cannot be read: {error}") from error
-
-
-def _stream(path: Path, file: IO[bytes], buckets: int, chunk_bytes: int) -> Iterator[Rows]:
-    first = file.readline()
-    form = _Form.of(path, first)
-    lines, number = ([], 2) if form.header else ([first] if first else [], 1)
-    while lines := lines + file.readlines(chunk_bytes):
-        yield _parse(path, form, lines, number, buckets)
-        number += len(lines)
-        lines = []
+    form: _Form | None = None
+    for first, lines in stream_lines(path, chunk_bytes=chunk_bytes):
+        number, body = first, lines
+        if form is None:
+            form = _Form.of(path, lines[0])
+            if form.header:
+                number, body = first + 1, lines[1:]
+        if body:
+            yield _parse(path, form, body, number, buckets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,17 +246,3 @@ def _is_number(text: str) -> bool:
         return bool(np.isfinite(float(text))) and "_" not in text
     except ValueError:
         return False
-
-
-def _request_offsets(rows: int, seed: int) -> Array:
-    """Cut rows into runs, none above a tenth of all, so that a small file has several."""
-    generator = np.random.default_rng(seed)
-    most = max(1, rows // 10)
-    sizes: list[Array] = []
-    total = 0
-    while total < rows:
-        drawn = np.minimum(candidate_counts(generator, 1000), most)
-        sizes.append(drawn)
-        total += int(drawn.sum())
-    ends = np.cumsum(np.concatenate(sizes))
-    return np.concatenate([[0], ends[ends < rows], [rows]]).astype(np.int64)

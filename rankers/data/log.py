@@ -89,6 +89,27 @@ def candidate_counts(generator: np.random.Generator, requests: int) -> Array:
     return counts
 
 
+def run_offsets(rows: int, seed: int) -> Array:
+    """Cut the rows of a file that does not tell its requests apart into runs.
+
+    Their sizes are drawn as `candidate_counts` does, none above a tenth of all rows, so that a
+    small file has several.
+
+    Returns:
+        Offsets, int64 ``[R + 1]``.
+    """
+    generator = np.random.default_rng(seed)
+    most = max(1, rows // 10)
+    sizes: list[Array] = []
+    total = 0
+    while total < rows:
+        drawn = np.minimum(candidate_counts(generator, 1000), most)
+        sizes.append(drawn)
+        total += int(drawn.sum())
+    ends = np.cumsum(np.concatenate(sizes))
+    return np.concatenate([[0], ends[ends < rows], [rows]]).astype(np.int64)
+
+
 def split_log(
     log: RankingLog, *, share: float, by: str, seed: int
 ) -> tuple[RankingLog, RankingLog]:

@@ -39,43 +39,39 @@ def data_key(data: str) -> str:
     """
     if _kind(data) is not None:
         return data
+    from rankers.data.formats import files_of
+
     path = Path(data)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no data file {data!r}; give a file's path, or {SYNTHETIC!r}")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digests = []
+    for each in files_of(path):
+        with each.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> RankingLog:
     """Draw or read a click log.
 
     Args:
-        data: ``synthetic`` (clicks) or ``synthetic:KIND``; or a file of Criteo's or in Parquet, as
-            its first bytes tell.
+        data: ``synthetic`` (clicks) or ``synthetic:KIND``; or a file or folder that
+            `rankers.data.formats` reads.
         rows: Of a drawn log; of a file, how many to read at most.
         seed: Of what is drawn.
 
     Raises:
         UserError: There is no such file, or it is broken; the message says where.
     """
-    from rankers.data.parquet import MAGIC, read_parquet
-
     kind = _kind(data)
     if kind is not None:
         log: RankingLog = synthetic_log(kind, seed=seed).draw(rows or SYNTHETIC_ROWS)
         return log
-    path = Path(data)
-    try:
-        with path.open("rb") as file:
-            is_parquet = file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if is_parquet:
-        log = read_parquet(path)
-        return log if rows is None else log.first(rows)
-    from rankers.data.criteo import read_criteo
+    from rankers.data.formats import read_file
 
-    return read_criteo(path, rows=rows, seed=seed)
+    return read_file(Path(data), rows=rows, seed=seed)
 
 
 def _kind(data: str) -> str | None:

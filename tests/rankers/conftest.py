@@ -12,12 +12,22 @@ from rankers.requests import RankingRequest, RequestBatch, join_requests
 
 @pytest.fixture(scope="session")
 def criteo_sample():
+    return _samples("criteo_sample.csv") / "criteo_sample.csv"
+
+
+@pytest.fixture(scope="session")
+def lambdarank():
+    """Return the folder of LightGBM's learning-to-rank example."""
+    return _samples("lambdarank.rank.train")
+
+
+def _samples(needed):
     chosen = os.environ.get("RANKSERVE_SAMPLE_DATA")
     beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    path = (Path(chosen) if chosen else beside) / "criteo_sample.csv"
-    if not path.is_file():
+    folder = Path(chosen) if chosen else beside
+    if not (folder / needed).is_file():
         pytest.skip("no sample data: set RANKSERVE_SAMPLE_DATA")
-    return path
+    return folder
 
 
 @pytest.fixture(scope="session")

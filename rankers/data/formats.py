@@ -1,0 +1,84 @@
+"""Files of labelled rows by what is in them: nobody has to say which of the formats it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rankers.data.log import RankingLog
+
+_PARQUET = b"PAR1"
+
+
+def read_file(path: Path, *, rows: int | None = None, seed: int = 0) -> RankingLog:
+    """Read a file, or a folder of files, to a log.
+
+    Args:
+        path: A ``.toml`` schema that names its table (`rankers.data.table_schema`); a folder of
+            MovieLens; a file of Criteo's, Avazu's, Amazon's reviews, SVMlight lines with grades, or
+            Parquet that ``make-data`` wrote.
+        rows: How many rows to read at most.
+        seed: Of what is drawn where the files do not tell requests apart.
+
+    Raises:
+        UserError: It is none of these, or broken; the message says where.
+    """
+    if path.is_dir():
+        from rankers.data.movielens import read_movielens
+
+        return read_movielens(path, rows=rows)
+    if path.suffix == ".toml":
+        from rankers.data.table import read_table
+        from rankers.data.table_schema import load_table_schema
+
+        schema = load_table_schema(path)
+        if schema.data is None:
+            raise UserError(f'{path}: names no table; add data = "FILE", relative to the schema')
+        return read_table(path.parent / schema.data, schema, rows=rows, seed=seed)
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_PARQUET))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if start == _PARQUET:
+        from rankers.data.parquet import read_parquet
+
+        log = read_parquet(path)
+        return log if rows is None else log.first(rows)
+    return _read_text(path, rows=rows, seed=seed)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a log is read from: what its identity depends on."""
+    if path.is_dir():
+        return sorted(each for each in path.iterdir() if each.is_file())
+    if path.suffix == ".toml":
+        from rankers.data.table_schema import load_table_schema
+
+        schema = load_table_schema(path)
+        return [path] if schema.data is None else [path, path.parent / schema.data]
+    beside = [path.with_name(path.name + suffix) for suffix in (".query", ".group")]
+    return [path, *(each for each in beside if each.is_file())]
+
+
+def _read_text(path: Path, *, rows: int | None, seed: int) -> RankingLog:
+    """Tell text formats by their first line."""
+    from rankers.data.amazon import is_amazon, read_amazon
+    from rankers.data.avazu import is_avazu, read_avazu
+    from rankers.data.criteo import read_criteo
+    from rankers.data.letor import is_letor, read_letor
+    from rankers.data.lines import stream_lines
+
+    _, lines = next(stream_lines(path, chunk_bytes=1 << 16), (1, [b""]))
+    first = lines[0].decode("utf-8", "replace").strip()
+    if is_amazon(first):
+        return read_amazon(path, rows=rows, seed=seed)
+    if is_avazu(first):
+        return read_avazu(path, rows=rows, seed=seed)
+    if is_letor(first):
+        return read_letor(path, rows=rows)
+    return read_criteo(path, rows=rows, seed=seed)
