@@ -21,6 +21,7 @@ from rankers.files import new_folder
 from rankers.requests import load_requests, save_requests
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rankers.ranker import Ranker
@@ -38,6 +39,7 @@ def save_checkpoint(
     training: dict[str, Any],
     *,
     replace: bool = False,
+    pictures: Mapping[str, str] | None = None,
 ) -> None:
     """Write a zoo ranker; the folder appears when it is whole.
 
@@ -47,6 +49,7 @@ def save_checkpoint(
         options: The keyword arguments its module was made with.
         training: How it was trained and what came out, JSON-ready.
         replace: Whether a folder that is there makes way.
+        pictures: Further files for people, by name: their text.
     """
     from safetensors.torch import save_file
 
@@ -54,13 +57,17 @@ def save_checkpoint(
         state = {name: x.contiguous() for name, x in ranker.module.state_dict().items()}
         save_file(state, aside / WEIGHTS)
         save_requests(ranker.evaluation, aside / EVALUATION)
+        for name, text in (pictures or {}).items():
+            (aside / name).write_text(text)
         data = {
             "schema": SCHEMA,
             "name": ranker.name,
             "options": options,
             "signature": ranker.signature.to_json(),
             "training": training,
-            "files": {name: _sha256(aside / name) for name in (WEIGHTS, EVALUATION)},
+            "files": {
+                name: _sha256(aside / name) for name in (WEIGHTS, EVALUATION, *(pictures or ()))
+            },
         }
         data["sha256"] = _fingerprint(data)
         (aside / DESCRIPTION).write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankers.errors import UserError
+from rankers.errors import UserError, nearest
 from rankers.zoo.catalogue import ZOO, Entry, entry_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def train_zoo(
     *,
     size: str = "small",
     overrides: dict[str, Any] | None = None,
+    resume: Path | None = None,
+    save_every_s: float = 30.0,
 ) -> tuple[Ranker, dict[str, Any], Training]:
     """Train a zoo ranker on a log.
 
@@ -72,6 +75,8 @@ def train_zoo(
         options: How to train.
         size: ``small``, or ``published`` for the sizes of its source.
         overrides: Options of the module that are set in place of the size's.
+        resume: See `rankers.training.train`.
+        save_every_s: See there.
 
     Returns:
         The ranker, the options its module was built with, and what training came to.
@@ -85,7 +90,13 @@ def train_zoo(
 
     module_options = options_of(name, log, size=size, overrides=overrides)
     zoo_module = importlib.import_module(entry_of(name).module)
-    module, training = train(lambda: zoo_module.build(**module_options), log, options)
+    module, training = train(
+        lambda: zoo_module.build(**module_options),
+        log,
+        options,
+        resume=resume,
+        save_every_s=save_every_s,
+    )
     ranker = Ranker(name, module, log.signature, training.evaluation)
     return ranker, module_options, training
 
@@ -103,6 +114,10 @@ def options_of(
         raise UserError(f"unknown size {size!r}; it is 'small' or 'published'")
     sized: dict[str, Any] = zoo_module.SMALL if size == "small" else {}
     options: dict[str, Any] = zoo_module.options_for(log.signature)
+    known = list(inspect.signature(zoo_module.build).parameters)
+    for each in overrides or {}:
+        if each not in known:
+            raise UserError(f"ranker {name!r} has no option {each!r}; {nearest(each, known)}")
     return options | sized | (overrides or {})
 
 
@@ -120,8 +135,8 @@ def code_key(name: str) -> str:
     files = [
         here / f"{entry_of(name).module.rpartition('.')[2]}.py",
         here / "layers.py",
-        here.parent / "training.py",
         here.parent / "checkpoint.py",
+        *sorted((here.parent / "training").glob("*.py")),
         *sorted((here.parent / "data").glob("*.py")),
     ]
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()

@@ -11,7 +11,7 @@ from rankers.errors import UserError, nearest
 class Entry:
     """One ranker of the zoo.
 
-    Its module has ``build(**options) -> nn.Module``, ``options_for(signature) -> dict`` (what
+    Its module has ``build``, the class of the ranker, ``options_for(signature) -> dict`` (what
     follows from the features) and ``SMALL``, the options of a size that trains in a minute on a
     CPU; the module's defaults are the published sizes. It may have ``TRAINING``, the fields of
     `rankers.training.TrainingOptions` that suit it better than the defaults.

@@ -28,11 +28,6 @@ def options_for(signature: Signature) -> dict[str, Any]:
     return inputs_of(signature)
 
 
-def build(**options: Any) -> DLRM:
-    """Make an untrained DLRM."""
-    return DLRM(**options)
-
-
 class DLRM(nn.Module):
     """The ranker of the paper, one embedding table for each ID feature.
 
@@ -87,3 +82,6 @@ class DLRM(nn.Module):
         pairs = dots[:, self.lower, self.upper]  # [B, (F + 1) F / 2]
         scores: Tensor = self.top(torch.cat([bottom, pairs], dim=1))  # [B, 1]
         return scores.squeeze(1)
+
+
+build = DLRM
