@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bench.measure import Load
     from rankers.requests import Array
 
-# Of all comparisons of one winner together. A grid is looked at by a person, who measures again what
-# matters; `bench.compare` guards a check in CI and is stricter.
+# Of all comparisons of one winner together. A grid is looked at by a person, who measures again
+# what matters; `bench.compare` guards a check in CI and is stricter.
 CONFIDENCE = 0.95
 
 
