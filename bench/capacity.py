@@ -175,6 +175,16 @@ class _Search:
         """How many requests a run has at least."""
         return requests_needed(_MISSES_ALLOWED, self.slo.quantile)
 
+    @property
+    def _sustained_s(self) -> float:
+        """How long a run takes at least.
+
+        Above the capacity a queue grows by the excess: within this time, an excess as large as the
+        resolution grows it beyond the bound. A shorter run would hold at rates that nobody can keep
+        up.
+        """
+        return self.slo.bound_ms / 1e3 / (RESOLUTION - 1)
+
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
         low, high = self._bracket(probed)
@@ -218,7 +228,7 @@ class _Search:
 
     def _try(self, rate: float) -> Point:
         """Measure at a rate: until it is decided, in one run or a longer second one."""
-        least = self._fewest
+        least = max(self._fewest, math.ceil(rate * self._sustained_s))
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
@@ -247,7 +257,7 @@ class _Search:
         )
 
     def _out_of_time(self) -> bool:
-        return time.monotonic() > self.until
+        return time.monotonic() + self._sustained_s > self.until
 
     def _remark(self, low: float | None, high: float | None) -> str:
         """Return what the reader must know of the answer; most answers need nothing."""

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
     from bench.measure import measure
-    from bench.tables import latency_table
+    from bench.tables import cost_texts, latency_table
     from bench.targets import open_target
 
     if trace and not target.startswith("grpc://"):
@@ -78,6 +78,8 @@ def run(
 
         tables.append(attribution_table(splits))
     print_tables(tables, [measurement])
+    for line in cost_texts(measurement):
+        click.echo(line)
 
 
 @main.command(epilog=TARGET_HELP)

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,28 @@ class CpuTimes:
         """Return the share of time since that another guest of the same host took."""
         passed = later.total - self.total
         return (later.steal - self.steal) / passed if passed > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What the clocks say at one moment, in seconds.
+
+    Attributes:
+        wall: Of the day: set by people and by NTP.
+        running: Monotonic, standing still while the machine sleeps.
+    """
+
+    wall: float
+    running: float
+
+    @classmethod
+    def read(cls) -> Clocks:
+        """Read both."""
+        return cls(time.time(), time.monotonic())
+
+    def drift_s(self, later: Clocks) -> float:
+        """Return by how much they drew apart since: set, slewed, or the machine slept."""
+        return abs((later.wall - self.wall) - (later.running - self.running))
 
 
 @functools.cache

@@ -54,6 +54,7 @@ class LoadResult:
             were due.
         dropped: Arrivals that were given up because they were too late.
         duration_s: From the beginning to the last answer.
+        cpu_s: Of this process meanwhile, polling of the clock included.
     """
 
     index: Array
@@ -66,6 +67,7 @@ class LoadResult:
     late: int
     dropped: int
     duration_s: float
+    cpu_s: float = 0.0
 
     @property
     def ok(self) -> int:
@@ -167,6 +169,7 @@ class _Stage:
 
     called_off: threading.Event = field(default_factory=threading.Event)
     beginning: float = 0.0
+    cpu_s: float = 0.0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def numbers(self, count: int | None) -> Iterator[int]:
@@ -227,6 +230,7 @@ def _run(
     each = -(-warmup // workers)
 
     def begin() -> None:
+        stage.cpu_s = time.process_time()
         stage.beginning = time.perf_counter() + lead_s
 
     barrier = threading.Barrier(workers, action=begin)
@@ -245,10 +249,10 @@ def _run(
             stage.called_off.set()
             barrier.abort()
             raise
-    return _gather(crew, stage.beginning)
+    return _gather(crew, stage.beginning, time.process_time() - stage.cpu_s)
 
 
-def _gather(crew: list[_Worker], beginning: float) -> LoadResult:
+def _gather(crew: list[_Worker], beginning: float, cpu_s: float) -> LoadResult:
     answered = sorted((row for worker in crew for row in worker.answered), key=lambda row: row[1])
     table = np.array(answered, dtype=np.float64).reshape(-1, 4)
     errors: Counter[str] = sum((worker.errors for worker in crew), Counter())
@@ -263,6 +267,7 @@ def _gather(crew: list[_Worker], beginning: float) -> LoadResult:
         late=sum(worker.late for worker in crew),
         dropped=sum(worker.dropped for worker in crew),
         duration_s=max(max(worker.last for worker in crew) - beginning, 0.0),
+        cpu_s=cpu_s,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import arrivals
 from bench.compare import Comparison, baseline_place, compare_rounds
-from bench.environment import cpu_times, environment, load_average
+from bench.environment import Clocks, cpu_times, environment, load_average
 from bench.latencies import record
 from bench.load import LoadResult, closed_loop, open_loop
 from bench.measurement import Counts, Measurement, merge_measurements
@@ -208,9 +208,12 @@ def _measure_once(
     target: Target, prepared: Sequence[Any], workload: Workload, load: Load, command: str
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
+    clocks = Clocks.read()
     result = apply_load(load, target, prepared)
+    drift_s = clocks.drift_s(Clocks.read())
     after = cpu_times()
-    candidates = int(workload.requests.candidates[result.index].sum())
+    candidates = workload.requests.candidates[result.index]
+    sizes = getattr(target, "wire_bytes", None)
     return Measurement(
         target=target.describe(),
         workload=workload.describe(),
@@ -218,7 +221,7 @@ def _measure_once(
         response=record(result.response_s),
         service=record(result.service_s),
         lag=record(result.lag_s),
-        counts=Counts(result.ok, result.errors, result.dropped, result.late, candidates),
+        counts=Counts(result.ok, result.errors, result.dropped, result.late, int(candidates.sum())),
         error_messages=result.error_messages,
         duration_s=result.duration_s,
         environment=environment(),
@@ -226,7 +229,22 @@ def _measure_once(
         load_average=busy,
         command=command,
         timestamp_utc=began.isoformat(timespec="seconds"),
+        cpu_s=result.cpu_s,
+        wire_bytes=None if sizes is None else int(sizes(workload.requests)[result.index].sum()),
+        unwarmed=_unwarmed(result, candidates, workload, load),
+        clock_drift_s=drift_s,
     )
+
+
+def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: Load) -> int:
+    """Count requests that were the first of their size and took over three times the median."""
+    if not result.ok:
+        return 0
+    warmed = workload.requests.candidates[: load.warmup]
+    sizes, firsts = np.unique(candidates, return_index=True)
+    new = firsts[~np.isin(sizes, warmed)]
+    service_s = result.service_s
+    return int((service_s[new] > 3 * np.median(service_s)).sum())
 
 
 def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:

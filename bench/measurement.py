@@ -11,7 +11,7 @@ import binascii
 import json
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.effective import effective_count
 from bench.environment import Environment
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "rankserve-measurement"
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,13 @@ class Measurement:
         load_average: Of the last minute, before the run.
         command: What reproduces the measurement.
         timestamp_utc: When it was made, ISO 8601.
+        cpu_s: Of the generating processes, which in process is where the target runs too; None in
+            files of before it was measured.
+        wire_bytes: Tensors sent and received by the answered requests of a served target, without
+            the protocol's framing; None in process.
+        unwarmed: Requests that were the first of their number of candidates, the warm-up included,
+            and took over three times the median.
+        clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.
     """
@@ -102,6 +110,10 @@ class Measurement:
     command: str
     timestamp_utc: str
     rounds: tuple[int, ...] = ()
+    cpu_s: float | None = None
+    wire_bytes: int | None = None
+    unwarmed: int = 0
+    clock_drift_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -122,6 +134,16 @@ class Measurement:
     def candidates_per_s(self) -> float:
         """Candidates scored per second."""
         return self.counts.candidates / self.duration_s if self.duration_s else 0.0
+
+    @property
+    def cpu_us_per_request(self) -> float | None:
+        """CPU time of the generating processes for each request that was sent."""
+        return None if self.cpu_s is None else self.cpu_s * 1e6 / max(1, self.counts.sent)
+
+    @property
+    def bytes_per_request(self) -> float | None:
+        """Tensor bytes on the wire for each answered request."""
+        return None if self.wire_bytes is None else self.wire_bytes / max(1, self.counts.ok)
 
     @property
     def void(self) -> tuple[str, ...]:
@@ -163,6 +185,12 @@ class Measurement:
             "percentiles": [each.to_json() for each in percentiles if each is not None],
             "requests_per_s": self.requests_per_s,
             "candidates_per_s": self.candidates_per_s,
+            "cpu_s": self.cpu_s,
+            "cpu_us_per_request": self.cpu_us_per_request,
+            "wire_bytes": self.wire_bytes,
+            "bytes_per_request": self.bytes_per_request,
+            "unwarmed": self.unwarmed,
+            "clock_drift_s": self.clock_drift_s,
             "void": list(self.void),
             "error_messages": list(self.error_messages),
             "duration_s": self.duration_s,
@@ -192,7 +220,12 @@ class Measurement:
             load_average=data["load_average"],
             command=data["command"],
             timestamp_utc=data["timestamp_utc"],
-            rounds=tuple(data.get("rounds", ())),  # files written before there were rounds
+            # Files written before there were these lack them.
+            rounds=tuple(data.get("rounds", ())),
+            cpu_s=data.get("cpu_s"),
+            wire_bytes=data.get("wire_bytes"),
+            unwarmed=data.get("unwarmed", 0),
+            clock_drift_s=data.get("clock_drift_s", 0.0),
         )
 
 
@@ -256,7 +289,17 @@ def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
         duration_s=sum(part.duration_s for part in parts),
         steal_share=_weighted_steal(parts),
         rounds=_rounds(parts),
+        cpu_s=total_of([part.cpu_s for part in parts]),
+        wire_bytes=total_of([part.wire_bytes for part in parts]),
+        unwarmed=sum(part.unwarmed for part in parts),
+        clock_drift_s=max(part.clock_drift_s for part in parts),
     )
+
+
+def total_of(values: Sequence[_Number | None]) -> _Number | None:
+    """Return the sum; None where one is not known."""
+    known = [each for each in values if each is not None]
+    return sum(known[1:], start=known[0]) if known and len(known) == len(values) else None
 
 
 def _rounds(parts: Sequence[Measurement]) -> tuple[int, ...]:

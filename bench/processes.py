@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.latencies import merge
 from bench.measure import measure
-from bench.measurement import Measurement
+from bench.measurement import Measurement, total_of
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,6 +122,10 @@ def join(parts: list[Measurement], load: Load) -> Measurement:
         error_messages=tuple(messages)[:3],
         # They began together; the last to end is the end.
         duration_s=max(part.duration_s for part in parts),
+        cpu_s=total_of([part.cpu_s for part in parts]),
+        wire_bytes=total_of([part.wire_bytes for part in parts]),
+        unwarmed=sum(part.unwarmed for part in parts),
+        clock_drift_s=max(part.clock_drift_s for part in parts),
     )
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from bench.transports import TRANSPORTS
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from bench.transports import Transport
     from rankers.features import Signature
-    from rankers.requests import Array, RankingRequest
+    from rankers.requests import Array, RankingRequest, RequestBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +49,13 @@ class ServedTarget:
     def __call__(self, prepared: Any) -> Array:
         """Send the request and wait for its scores."""
         return self.transport(prepared)
+
+    def wire_bytes(self, requests: RequestBatch) -> Array:
+        """Return the bytes of each request's tensors and of its scores, int64 ``[R]``."""
+        user = sum(each.width * np.dtype(each.dtype).itemsize for each in self.signature.user)
+        item = sum(each.width * np.dtype(each.dtype).itemsize for each in self.signature.item)
+        sizes: Array = user + requests.candidates * (item + np.dtype(np.float32).itemsize)
+        return sizes
 
     def describe(self) -> dict[str, Any]:
         """Say which model it is. The server's address is not what makes a result."""

@@ -146,6 +146,17 @@ def percentile_text(found: Percentile | None) -> str:
     return f"{value} ({low}-{high})"
 
 
+def cost_texts(measurement: Measurement) -> Iterator[str]:
+    """Yield what a request cost beside time: CPU of the caller's processes, bytes on the wire."""
+    cpu_us, size = measurement.cpu_us_per_request, measurement.bytes_per_request
+    if cpu_us is not None:
+        who = "caller and target" if size is None else "caller"
+        polling = ", waiting for arrivals included" if measurement.load["mode"] == "open" else ""
+        yield f"CPU: {ms_text(cpu_us)} ms a request ({who}{polling})"
+    if size is not None:
+        yield f"wire: {number_text(size / 1e3)} kB of tensors a request, there and back"
+
+
 def unprinted_texts(measurement: Measurement) -> Iterator[str]:
     """Yield why a percentile is not printed although there are requests enough, and what to do."""
     for quantile in PRINTED_QUANTILES:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 LARGEST_LAG_SHARE = 0.05
 LARGEST_STEAL_SHARE = 0.05
 LARGEST_LATE_SHARE = 0.01
+# First calls of a size that are so many move the p99.
+LARGEST_UNWARMED_SHARE = 0.005
+# NTP slews by at most 0.5 ms a second; a second's worth of that is nothing in a minute's run.
+LARGEST_DRIFT_SHARE = 0.001
+_LEAST_DRIFT_S = 0.005
 
 
 def void_reasons(measurement: Measurement) -> Iterator[str]:
@@ -42,6 +47,18 @@ def _disturbances(measurement: Measurement) -> Iterator[str]:
         yield (
             f"{steal:.1%} of CPU time was stolen by other guests of the host: "
             "measure on a quieter machine"
+        )
+    if measurement.clock_drift_s > max(
+        _LEAST_DRIFT_S, LARGEST_DRIFT_SHARE * measurement.duration_s
+    ):
+        yield (
+            f"the clocks drew apart by {measurement.clock_drift_s * 1e3:.0f} ms: the time was set "
+            "or the machine slept; measure again"
+        )
+    if measurement.unwarmed > LARGEST_UNWARMED_SHARE * counts.sent:
+        yield (
+            f"{measurement.unwarmed} requests were the first of their number of candidates and "
+            "took over three times the median: warm up with more requests (--warmup)"
         )
     queues_by_itself = measurement.target.get("instances") is None
     if queues_by_itself and counts.late > LARGEST_LATE_SHARE * counts.sent:

@@ -67,7 +67,7 @@ ZOO = {
         "rankers.zoo.history_transformer",
         "Transformer over the history, read by the candidate (SASRec 2018, BST 2019)",
         log="histories",
-        rows=180_000,
+        rows=200_000,
     ),
 }
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from rankers.features import Signature
 
-SMALL: dict[str, Any] = {"embedding": 16, "width": 32, "heads": 1, "deep": [64, 32]}
+SMALL: dict[str, Any] = {"embedding": 16, "width": 16, "deep": [64, 32]}
 TRAINING: dict[str, Any] = {
-    "batch_rows": 64,
+    "batch_rows": 128,
     "learning_rate": 0.004,
     "table_learning_rate": 0.15,
 }
@@ -92,7 +92,8 @@ class HistoryTransformer(ClickRanker):
         found = self.target_attention(query.unsqueeze(1), encoded, mask).squeeze(1)  # [B, width]
         # Attention averages: it cannot tell how many events it rests on.
         size = mask.to(found.dtype).sum(1, keepdim=True).log1p()  # [B, 1]
-        scores: Tensor = self.deep(torch.cat([size, found, found * query, target, others], dim=1))
+        match = found * query * size  # how much of the history is like the candidate
+        scores: Tensor = self.deep(torch.cat([size, found, match, target, others], dim=1))
         return scores.squeeze(1)
 
     def encode(self, events: Tensor, mask: Tensor) -> Tensor:

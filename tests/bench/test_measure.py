@@ -9,6 +9,7 @@ import pytest
 
 from bench.measure import Load, measure, measure_interleaved
 from bench.targets import CallableTarget
+from bench.workload import draw_workload
 from rankers.errors import UserError
 
 
@@ -136,3 +137,37 @@ class TestInterleaved:
 def test_a_load_that_is_none_is_refused(options):
     with pytest.raises(UserError):
         Load(**options)
+
+
+def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
+    def compiling():
+        """Make a target that takes long for each number of candidates it has not seen."""
+        seen = set()
+
+        def score(request):
+            if request.candidates not in seen:
+                seen.add(request.candidates)
+                time.sleep(0.03)
+            time.sleep(0.001)
+            return np.zeros(request.candidates)
+
+        return CallableTarget("compiling", score)
+
+    sizes = len(np.unique(log.candidates))
+    workload = draw_workload(log)
+    cold = measure(compiling(), workload, Load(count=80, warmup=0))
+    warm = measure(compiling(), workload, Load(count=80, warmup=len(workload.requests)))
+    assert cold.unwarmed == sizes - 1  # the first request is looked at before
+    assert warm.unwarmed == 0
+
+
+def test_cpu_of_the_caller_is_measured(log):
+    def busy(request):
+        until = time.process_time() + 0.002
+        while time.process_time() < until:
+            pass
+        return np.zeros(request.candidates)
+
+    found = measure(CallableTarget("busy", busy), draw_workload(log), Load(count=20, warmup=1))
+    assert found.cpu_us_per_request >= 2000
+    assert found.bytes_per_request is None

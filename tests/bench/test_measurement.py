@@ -128,3 +128,27 @@ def test_a_file_from_before_there_were_rounds_is_read(make_measurement):
     data = make_measurement().to_json()
     del data["rounds"]
     assert Measurement.from_json(data).rounds == ()
+
+
+class TestCost:
+    def test_cpu_and_bytes_are_of_each_request(self, make_measurement):
+        found = make_measurement(cpu_s=0.5, wire_bytes=2_000_000)  # 1,000 requests
+        assert found.cpu_us_per_request == pytest.approx(500)
+        assert found.bytes_per_request == 2000
+        again = Measurement.from_json(json.loads(json.dumps(found.to_json())))
+        assert (again.cpu_s, again.wire_bytes) == (0.5, 2_000_000)
+
+    def test_files_of_before_have_none(self, make_measurement):
+        data = make_measurement().to_json()
+        for name in ("cpu_s", "wire_bytes", "unwarmed", "clock_drift_s"):
+            del data[name]
+        found = Measurement.from_json(data)
+        assert found.cpu_us_per_request is None
+        assert found.bytes_per_request is None
+        assert not found.void
+
+    def test_rounds_add_up(self, make_measurement):
+        parts = [make_measurement(cpu_s=0.5, wire_bytes=10, unwarmed=1), make_measurement()]
+        assert merge_measurements(parts[:1] * 2).cpu_s == 1.0
+        assert merge_measurements(parts[:1] * 2).unwarmed == 2
+        assert merge_measurements(parts).cpu_s is None

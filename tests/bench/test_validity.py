@@ -53,3 +53,15 @@ def test_a_measurement_without_answers_is_void(make_measurement):
     empty = np.empty(0)
     found = make_measurement(empty, counts=Counts(ok=0, errors=5), lag=record(np.ones(3)))
     assert len(found.void) == 2
+
+
+def test_a_clock_that_was_set_makes_a_run_void(make_measurement):
+    (reason,) = make_measurement(clock_drift_s=1.5).void
+    assert "drew apart by 1500 ms" in reason
+    assert not make_measurement(clock_drift_s=0.003).void
+
+
+def test_sizes_that_were_not_warmed_up_make_a_run_void(make_measurement):
+    (reason,) = make_measurement(unwarmed=10).void
+    assert "10 requests were the first of their number of candidates" in reason
+    assert not make_measurement(unwarmed=4).void
