@@ -8,8 +8,9 @@ from __future__ import annotations
 import click
 
 from optimize.children import die_with_parent
-from optimize.commands.artifacts import check, inspect
+from optimize.commands.check import check
 from optimize.commands.deploy import deploy
+from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
 from optimize.commands.run import run
 from optimize.commands.serve import serve
