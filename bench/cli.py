@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -12,26 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.command_options import TARGET_HELP, given_command, load_options, open_all
+from bench.grid_commands import crossover, sweep
+from bench.printing import keep, print_tables, say_line
 from rankers.command_line import CommandLine, json_option, print_json
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from bench.attribution import Split
     from bench.measure import Load
-    from bench.measurement import Measurement
-    from bench.tables import Table
-    from bench.targets import Target
     from bench.workload import Workload
 
 # Of one traced run: the server writes some 1.2 kB for each.
 _MOST_TRACED = 5000
-
-_TARGET_HELP = """A TARGET is an artifact's folder (or a run's); a served model, as
-grpc://host:port/model by our client, or by tritonclient://, shm://, http:// or prebuilt://;
-callable:file.py:function, which scores requests; or a ranker (file.py:function, a checkpoint
-folder, a name in the zoo), which is measured in eager torch."""
 
 
 @click.group(cls=CommandLine)
@@ -39,50 +31,18 @@ def main() -> None:
     """Measure the latency of rankers, soundly."""
 
 
-def _load_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that ``run`` and ``compare`` share."""
-    options = [
-        click.option("--requests", type=click.Path(path_type=Path),
-                     help="Requests to send (safetensors); by default a ranker's own."),
-        click.option("--workload", help="Requests to make up: a name of `bench workloads`, or a "
-                     ".toml file."),
-        click.option("--candidates", type=int,
-                     help="Candidates in each request; by default its own."),
-        click.option("--concurrency", type=int, default=1, show_default=True,
-                     help="Closed loop: requests under way at once."),
-        click.option("--rate", type=float, help="Open loop: arrivals per second."),
-        click.option("--arrivals", help="Open loop: poisson, constant, bursts:factor=4,share=0.1, "
-                     "ramp:to=RATE or replay:FILE.  [default: poisson]"),
-        click.option("--speed", type=float,
-                     help="Of a replay, in place of a rate.  [default: 1]"),
-        click.option("--count", type=int, help="Requests to send to each target.  [default: 2000]"),
-        click.option("--duration", type=float, help="Seconds for each target, instead of a count."),
-        click.option("--warmup", type=int, default=100, show_default=True,
-                     help="Requests before the clock starts."),
-        click.option("--workers", type=int,
-                     help="Open loop: requests that can be under way at once."),
-        click.option("--threads", type=int,
-                     help="Of one call in process.  [default: one for each physical core]"),
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu",
-                     show_default=True, help="Where targets run."),
-        click.option("--seed", type=int, default=0, show_default=True,
-                     help="Of the requests' choice and the arrivals."),
-        click.option("--out", type=click.Path(path_type=Path), help="Write the measurements here."),
-        json_option,
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+main.add_command(crossover)
+main.add_command(sweep)
 
 
-@main.command(epilog=_TARGET_HELP)
+@main.command(epilog=TARGET_HELP)
 @click.argument("target")
 @click.option(
     "--trace", is_flag=True, help="Of a grpc:// target: split the time of single requests, after."
 )
 @click.option("--processes", type=int, default=1, show_default=True,
               help="That generate the load together.")  # fmt: skip
-@_load_options
+@load_options
 def run(
     target: str, trace: bool, processes: int, out: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -95,9 +55,9 @@ def run(
         raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
 
     with ExitStack() as opened:
-        (subject,), workload, load = _open([target], opened, **options)
+        (subject,), workload, load = open_all([target], opened, **options)
         if processes == 1:
-            measurement = measure(subject, workload, load, command=_command())
+            measurement = measure(subject, workload, load, command=given_command())
         else:
             from bench.processes import measure_in_processes
 
@@ -105,10 +65,10 @@ def run(
                 open_target, target, device=options["device"], threads=options["threads"]
             )
             measurement = measure_in_processes(
-                anew, workload, load, processes=processes, command=_command()
+                anew, workload, load, processes=processes, command=given_command()
             )
         splits = _traced(target, workload, load) if trace else []
-    _keep([measurement], out)
+    keep([measurement], out)
     if as_json:
         print_json(measurement.to_json() | ({"splits": list(map(asdict, splits))} if trace else {}))
         return
@@ -117,16 +77,16 @@ def run(
         from bench.attribution import attribution_table
 
         tables.append(attribution_table(splits))
-    _print(tables, [measurement])
+    print_tables(tables, [measurement])
 
 
-@main.command(epilog=_TARGET_HELP)
+@main.command(epilog=TARGET_HELP)
 @click.argument("targets", nargs=-1, required=True)
 @click.option("--rounds", type=int,
               help="Turns of each target.  [default: one for 50 requests, 10 to 100]")  # fmt: skip
 @click.option("--baseline", metavar="NAME", help="Compare with this one.  [default: the first]")
 @click.option("--fail-if-slower", is_flag=True, help="Exit 1 if a target is slower.")
-@_load_options
+@load_options
 def compare(
     *, targets: tuple[str, ...], rounds: int | None, baseline: str | None, fail_if_slower: bool,
     out: Path | None, as_json: bool, **options: Any,
@@ -136,28 +96,36 @@ def compare(
     from bench.tables import latency_table, ratio_table, undecided_texts
 
     with ExitStack() as opened:
-        subjects, workload, load = _open(targets, opened, **options)
+        subjects, workload, load = open_all(targets, opened, **options)
         found = measure_interleaved(
-            subjects, workload, load, rounds=rounds, baseline=baseline, command=_command(), say=_say
+            subjects,
+            workload,
+            load,
+            rounds=rounds,
+            baseline=baseline,
+            command=given_command(),
+            say=say_line,
         )
-    _keep(found.measurements, out)
+    keep(found.measurements, out)
     if as_json:
         print_json(found.to_json())
     else:
-        _print([latency_table(found.measurements), ratio_table(found.ratios)], found.measurements)
+        print_tables(
+            [latency_table(found.measurements), ratio_table(found.ratios)], found.measurements
+        )
         for line in undecided_texts(found.ratios):
-            _say(line)
+            say_line(line)
     if fail_if_slower and found.slower:
-        _say(f"slower: {', '.join(found.slower)}")
+        say_line(f"slower: {', '.join(found.slower)}")
         sys.exit(1)
 
 
-@main.command(epilog=_TARGET_HELP)
+@main.command(epilog=TARGET_HELP)
 @click.argument("target")
 @click.option("--slo", required=True, help="The objective, such as p99=10ms.")
 @click.option("--budget", type=float, default=120.0, show_default=True,
               help="Seconds that it may take.")  # fmt: skip
-@_load_options
+@load_options
 def capacity(
     target: str, slo: str, budget: float, out: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -168,16 +136,16 @@ def capacity(
 
     objective = parse_slo(slo)
     with ExitStack() as opened:
-        (subject,), workload, load = _open([target], opened, **options)
+        (subject,), workload, load = open_all([target], opened, **options)
         found = find_capacity(
             subject, workload, objective, budget_s=budget, workers=load.workers,
-            warmup=load.warmup, seed=load.seed, command=_command(), say=_say,
+            warmup=load.warmup, seed=load.seed, command=given_command(), say=say_line,
         )  # fmt: skip
-    _keep([each.measurement for each in found.points], out)
+    keep([each.measurement for each in found.points], out)
     if as_json:
         print_json(found.to_json())
     else:
-        _print([capacity_table(found)], [])
+        print_tables([capacity_table(found)], [])
     if found.rate_per_s is None:
         sys.exit(1)
 
@@ -241,10 +209,10 @@ def demo(as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(summary)
         return
-    _print([demo_table(summary)], [])
+    print_tables([demo_table(summary)], [])
     for each in summary["variants"]:
         for reason in each["void"]:
-            _say(f"void: {each['name']}: {reason}")
+            say_line(f"void: {each['name']}: {reason}")
     click.echo(f"report: {chosen.build / 'report.html'}   numbers: {chosen.build / 'summary.json'}")
 
 
@@ -267,30 +235,11 @@ def report(results: Path, out: Path, check: bool, as_json: bool) -> None:
     if as_json:
         print_json({"page": str(out), "was_current": current, "written": not check and not current})
     elif check and not current:
-        _say(f"{out} is not what {results} gives: run python -m bench report")
+        say_line(f"{out} is not what {results} gives: run python -m bench report")
     else:
         click.echo(f"{out} {'is up to date' if current else 'written'}")
     if check and not current:
         sys.exit(1)
-
-
-def _open(
-    specs: Sequence[str], opened: ExitStack, *, threads: int | None, device: str, **options: Any
-) -> tuple[list[Target], Workload, Load]:
-    """Open the targets, draw the workload and read the load, mistakes first."""
-    from bench.load_options import choose_workload, read_load
-    from bench.targets import open_target
-
-    load = read_load(**options)
-    if options["workload"] is not None:
-        from bench.workload_recipe import load_recipe
-
-        load_recipe(options["workload"])  # its mistakes are said before targets are opened
-    targets = []
-    for spec in specs:
-        targets.append(open_target(spec, device=device, threads=threads))
-        opened.callback(targets[-1].close)
-    return targets, choose_workload(targets, **options), load
 
 
 def _traced(target: str, workload: Workload, load: Load) -> list[Split]:
@@ -301,54 +250,3 @@ def _traced(target: str, workload: Workload, load: Load) -> list[Split]:
     _, url, model = split_address(target)
     shorter = load if load.count is None else replace(load, count=min(load.count, _MOST_TRACED))
     return trace_requests(url, model, workload, shorter)
-
-
-def _keep(measurements: Sequence[Measurement], out: Path | None) -> None:
-    from bench.measurement import save_measurements
-
-    if out is not None:
-        save_measurements(measurements, out)
-
-
-def _print(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from bench.tables import unprinted_texts
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)  # a file or a pipe: no window to fit
-    for table in tables:
-        if not table.rows:
-            continue
-        shown = RichTable(
-            title=table.title,
-            title_justify="left",
-            caption=table.note,
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            padding=(0, 1, 0, 0),
-        )
-        for place, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
-        for row in table.rows:
-            # An interval goes under its percentile: side by side they do not fit in 80 columns.
-            shown.add_row(row[0], *(text.replace(" (", "\n(") for text in row[1:]))
-        console.print(shown)
-    for each in measurements:
-        for reason in each.void:
-            _say(f"void: {each.name}: {reason}")
-        for reason in unprinted_texts(each):
-            _say(f"{each.name}: {reason}")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _command() -> str:
-    """Return the command line that was given."""
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])

@@ -121,10 +121,36 @@ def measure_interleaved(
         UserError: Two targets have the same name, there are no rounds, or a target does not score.
     """
     names = [target.name for target in targets]
+    compared_with = baseline_place(names, baseline)
+    parts = measure_rounds(targets, workload, load, rounds=rounds, command=command, say=say)
+    times = [[round_seconds(part) for part in each] for each in parts]
+    return Comparison(
+        measurements=tuple(merge_measurements(each) for each in parts),
+        ratios=compare_rounds(times, names, baseline=compared_with),
+    )
+
+
+def measure_rounds(
+    targets: Sequence[Target],
+    workload: Workload,
+    load: Load,
+    *,
+    rounds: int | None = None,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> list[list[Measurement]]:
+    """Measure targets in turn, as `measure_interleaved` does, and keep the rounds apart.
+
+    Returns:
+        For each target the measurement of each round.
+
+    Raises:
+        UserError: As there.
+    """
+    names = [target.name for target in targets]
     if not targets or len(set(names)) != len(names):
         raise UserError(f"targets {names} need to be at least one, each with a name of its own")
-    compared_with = baseline_place(names, baseline)
-    rounds = _default_rounds(load) if rounds is None else rounds
+    rounds = default_rounds(load) if rounds is None else rounds
     if rounds < 1:
         raise UserError(f"{rounds} rounds were asked for; at least 1 is needed")
     prepared = [_prepare(target, workload) for target in targets]
@@ -136,14 +162,11 @@ def measure_interleaved(
             say(f"round {number + 1} of {rounds}: {names[place]}")
             part = _measure_once(targets[place], prepared[place], workload, turn, command)
             parts[place].append(replace(part, load=load.describe()))
-    times = [[_round_seconds(part) for part in each] for each in parts]
-    return Comparison(
-        measurements=tuple(merge_measurements(each) for each in parts),
-        ratios=compare_rounds(times, names, baseline=compared_with),
-    )
+    return parts
 
 
-def _default_rounds(load: Load) -> int:
+def default_rounds(load: Load) -> int:
+    """Return how many turns of each target a load is divided into."""
     return 20 if load.count is None else min(100, max(10, load.count // 50))
 
 
@@ -232,7 +255,7 @@ def _schedule(load: Load, rate_per_s: float) -> Array:
     return arrivals.draw(load.pattern, rate_per_s, count=count, seed=load.seed)
 
 
-def _round_seconds(part: Measurement) -> Array:
+def round_seconds(part: Measurement) -> Array:
     """Return a round's response times, ``[ok]`` seconds."""
     microseconds, counts = part.response.distribution()
     return np.repeat(microseconds / 1e6, counts)

@@ -9,11 +9,12 @@ import numpy as np
 
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
+from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from rankers.requests import Array, RequestBatch
+    from rankers.requests import Array
 
 # The columns of Criteo's files, after the label: 13 counts and 26 categories.
 COUNTS = tuple(f"I{number}" for number in range(1, 14))
@@ -53,6 +54,23 @@ class RankingLog:
         offsets = self.requests.offsets
         pieces = [np.arange(offsets[each], offsets[each + 1]) for each in indices]
         return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+
+def join_logs(logs: Sequence[RankingLog]) -> RankingLog:
+    """Put logs of the same features, with labels, one after the other."""
+    batches = [each.requests for each in logs]
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([x.candidates for x in batches]))])
+    truths = [each.truth for each in logs if each.truth is not None]
+    return RankingLog(
+        requests=RequestBatch(
+            user={k: np.concatenate([x.user[k] for x in batches]) for k in batches[0].user},
+            items={k: np.concatenate([x.items[k] for x in batches]) for k in batches[0].items},
+            offsets=offsets.astype(np.int64),
+            labels=np.concatenate([x.labels for x in batches if x.labels is not None]),
+        ),
+        signature=logs[0].signature,
+        truth=np.concatenate(truths) if len(truths) == len(logs) else None,
+    )
 
 
 def click_signature(cardinalities: Mapping[str, int], *, user: Collection[str] = ()) -> Signature:

@@ -16,7 +16,10 @@ SYNTHETIC = "synthetic"
 SYNTHETIC_ROWS = 400_000
 # Kinds of synthetic logs. Each is a frozen dataclass of strengths with a ``seed`` and
 # ``draw(rows) -> RankingLog``.
-SYNTHETIC_LOGS = {"clicks": "rankers.data.synthetic:ClickModel"}
+SYNTHETIC_LOGS = {
+    "clicks": "rankers.data.synthetic:ClickModel",
+    "histories": "rankers.data.synthetic_histories:HistoryModel",
+}
 
 
 def synthetic_log(kind: str, *, seed: int = 0) -> Any:

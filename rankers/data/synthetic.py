@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankers.data.log import CATEGORIES, COUNTS, RankingLog, candidate_counts, click_signature
+from rankers.data.log import (
+    CATEGORIES,
+    COUNTS,
+    RankingLog,
+    candidate_counts,
+    click_signature,
+    join_logs,
+)
 from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
@@ -70,19 +77,7 @@ class ClickModel:
 
     def draw(self, rows: int) -> RankingLog:
         """Return a log of whole requests with at least ``rows`` candidates in all."""
-        blocks = list(self.blocks(rows))
-        batches = [each.requests for each in blocks]
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate([x.candidates for x in batches]))])
-        return RankingLog(
-            requests=RequestBatch(
-                user={k: np.concatenate([x.user[k] for x in batches]) for k in batches[0].user},
-                items={k: np.concatenate([x.items[k] for x in batches]) for k in batches[0].items},
-                offsets=offsets.astype(np.int64),
-                labels=np.concatenate([x.labels for x in batches if x.labels is not None]),
-            ),
-            signature=SIGNATURE,
-            truth=np.concatenate([each.truth for each in blocks if each.truth is not None]),
-        )
+        return join_logs(list(self.blocks(rows)))
 
     def blocks(self, rows: int) -> Iterator[RankingLog]:
         """Draw what `draw` returns in pieces, in memory that does not grow with ``rows``.
@@ -130,7 +125,7 @@ class _Truth:
         self.centres = parts.mean(axis=1)
         self.scales = strengths / parts.std(axis=1)
         log_odds = self._log_odds(parts)
-        self.constant = _constant_for(log_odds, model.click_share)
+        self.constant = constant_for(log_odds, model.click_share)
 
     def draw(self, generator: np.random.Generator, counts: Array) -> RankingLog:
         """Draw one request for each of ``counts``, with that many candidates."""
@@ -215,7 +210,7 @@ class _Column:
         return drawn
 
 
-def _constant_for(log_odds: Array, share: float) -> float:
+def constant_for(log_odds: Array, share: float) -> float:
     """Return what to add to log-odds so that the mean probability is ``share``."""
     low, high = -20.0, 20.0
     for _ in range(60):

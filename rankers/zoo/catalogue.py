@@ -35,6 +35,40 @@ ZOO = {
         "rankers.zoo.dlrm",
         "Deep Learning Recommendation Model (Naumov et al. 2019): tables, dots, two MLPs",
     ),
+    "dcn_v2": Entry(
+        "rankers.zoo.dcn_v2",
+        "Deep & Cross Network V2 (Wang et al. 2021): full, low-rank or mixture cross layers, MLP",
+        rows=200_000,
+    ),
+    "deepfm": Entry(
+        "rankers.zoo.deepfm",
+        "DeepFM (Guo et al. 2017): factorization machine and MLP over the same embeddings",
+        rows=400_000,
+    ),
+    "wide_deep": Entry(
+        "rankers.zoo.wide_deep",
+        "Wide & Deep (Cheng et al. 2016): linear and crossed IDs beside an MLP",
+        log="histories",
+        rows=600_000,
+    ),
+    "two_tower": Entry(
+        "rankers.zoo.two_tower",
+        "Two towers (Huang et al. 2013): user vector · item vector, the items' ahead of time",
+        log="histories",
+        rows=600_000,
+    ),
+    "din": Entry(
+        "rankers.zoo.din",
+        "Deep Interest Network (Zhou et al. 2018): the history weighted for each candidate",
+        log="histories",
+        rows=100_000,
+    ),
+    "history_transformer": Entry(
+        "rankers.zoo.history_transformer",
+        "Transformer over the history, read by the candidate (SASRec 2018, BST 2019)",
+        log="histories",
+        rows=180_000,
+    ),
 }
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rankers.zoo.layers import FeatureEmbedding, dense_vector, inputs_of, mlp
+from rankers.errors import UserError
+from rankers.zoo.layers import ClickRanker, FeatureEmbedding, dense_vector, inputs_of, mlp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,11 +25,17 @@ SMALL: dict[str, Any] = {"embedding": 32, "bottom": [128, 64], "top": [256, 128]
 
 
 def options_for(signature: Signature) -> dict[str, Any]:
-    """Return the options of a DLRM that follow from its features."""
-    return inputs_of(signature)
+    """Return the options of a DLRM that follow from its features.
+
+    Raises:
+        UserError: There is no float feature for the bottom MLP.
+    """
+    if not any(each.dtype.startswith("float") for each in signature.features):
+        raise UserError("a DLRM needs a float feature for its bottom MLP; these are all IDs")
+    return inputs_of(signature.features)
 
 
-class DLRM(nn.Module):
+class DLRM(ClickRanker):
     """The ranker of the paper, one embedding table for each ID feature.
 
     Args:
@@ -64,15 +71,6 @@ class DLRM(nn.Module):
         self.register_buffer("lower", lower, persistent=False)
         self.register_buffer("upper", upper, persistent=False)
         self.top = mlp((embedding + len(lower), *top, 1))
-
-    def forward(self, **columns: Tensor) -> Tensor:
-        """Return the click probability of each row, float32 ``[rows]``.
-
-        Args:
-            columns: By name, floats ``[rows]`` or ``[rows, width]``, and IDs int64 ``[rows]`` or
-                ``[rows, L]``.
-        """
-        return torch.sigmoid(self.logits(**columns))
 
     def logits(self, **columns: Tensor) -> Tensor:
         """Return the log-odds of a click, ``[rows]``: what training works on."""

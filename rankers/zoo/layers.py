@@ -11,20 +11,20 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rankers.features import Signature
+    from rankers.features import Feature
 
 Pooling = Literal["mean", "sum"]
 
 
-def inputs_of(signature: Signature) -> dict[str, dict[str, Any]]:
-    """Return a signature as JSON-ready options of `FeatureEmbedding`.
+def inputs_of(features: Sequence[Feature]) -> dict[str, dict[str, Any]]:
+    """Return features as JSON-ready options of `FeatureEmbedding`.
 
     Integer features become ``ids``, by name ``{"cardinality", "padding"}``, where padding is None
     for a single ID. Float features become ``dense``, by name their width.
     """
     ids: dict[str, Any] = {}
     dense: dict[str, Any] = {}
-    for each in signature.features:
+    for each in features:
         if each.dtype.startswith("int"):
             ids[each.name] = {"cardinality": each.cardinality, "padding": each.padding}
         else:
@@ -115,3 +115,20 @@ def dense_vector(columns: Mapping[str, Tensor], names: Sequence[str]) -> Tensor 
     parts = [columns[name] for name in names]
     parts = [each.unsqueeze(1) if each.dim() == 1 else each.flatten(1) for each in parts]
     return torch.cat(parts, dim=1) if parts else None
+
+
+class ClickRanker(nn.Module):
+    """A ranker whose score is the probability of a click: the sigmoid of its ``logits``."""
+
+    def forward(self, **columns: Tensor) -> Tensor:
+        """Return the score of each row, float32 ``[rows]``, between 0 and 1.
+
+        Args:
+            columns: By name, floats ``[rows]`` or ``[rows, width]``, and IDs int64 ``[rows]`` or
+                ``[rows, L]``.
+        """
+        return torch.sigmoid(self.logits(**columns))
+
+    def logits(self, **columns: Tensor) -> Tensor:
+        """Return the score before the sigmoid, ``[rows]``: what training works on."""
+        raise NotImplementedError

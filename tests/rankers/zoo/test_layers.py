@@ -17,7 +17,7 @@ SIGNATURE = Signature(
 
 
 def test_inputs_tell_ids_from_floats():
-    assert inputs_of(SIGNATURE) == {
+    assert inputs_of(SIGNATURE.features) == {
         "ids": {
             "item": {"cardinality": 7, "padding": None},
             "tags": {"cardinality": 9, "padding": 0},
@@ -29,7 +29,7 @@ def test_inputs_tell_ids_from_floats():
 @pytest.mark.parametrize("pooling", ["mean", "sum"])
 def test_a_pooled_bag_is_an_embedding_bags(pooling):
     torch.manual_seed(0)
-    embedding = FeatureEmbedding(inputs_of(SIGNATURE)["ids"], 5, pooling=pooling)
+    embedding = FeatureEmbedding(inputs_of(SIGNATURE.features)["ids"], 5, pooling=pooling)
     tags = torch.tensor([[1, 2, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0], [4, 5, 6, 7]])
     _, pooled = embedding({"item": torch.tensor([0, 1, 2, 3]), "tags": tags})
     bag = nn.EmbeddingBag.from_pretrained(

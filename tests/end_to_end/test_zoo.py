@@ -1,0 +1,100 @@
+"""Every ranker of the zoo, whole: trained, exported, gated, deployed, served beside the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from rankers.zoo.catalogue import ZOO
+
+pytestmark = pytest.mark.end_to_end
+
+# How far from chance to the best reachable metric each has to get on its log.
+CLOSED = 0.8
+# Of the held-out requests: gates and the comparison of scores need no more.
+JUDGED = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    training: object
+    ranker: object
+    run: object
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Train all, then take them through the recipe, two at a time in their child processes."""
+    from optimize.children import default_limits
+    from optimize.pipeline import run_recipe
+    from optimize.recipe import load_recipe
+    from rankers.checkpoint import load_checkpoint, save_checkpoint
+    from rankers.data.source import read_log
+    from rankers.zoo import train_zoo, training_options
+
+    folder = tmp_path_factory.mktemp("zoo")
+    trainings = {}
+    for name, entry in ZOO.items():
+        log = read_log(f"synthetic:{entry.log}", rows=entry.rows)
+        ranker, options, training = train_zoo(name, log, training_options(name))
+        few = dataclasses.replace(ranker, evaluation=ranker.evaluation.slice(0, JUDGED))
+        save_checkpoint(folder / name, few, options, training.to_json())
+        trainings[name] = training
+
+    def optimized(name):
+        recipe = load_recipe("cpu-fp32")
+        return run_recipe(
+            str(folder / name), recipe, folder / f"{name}-run", limits=default_limits()
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = dict(zip(ZOO, pool.map(optimized, ZOO), strict=True))
+    return {name: Made(trainings[name], load_checkpoint(folder / name), runs[name]) for name in ZOO}
+
+
+@pytest.fixture(scope="module")
+def server(zoo, start_server, tmp_path_factory):
+    from optimize.triton.repository import deploy
+
+    repository = tmp_path_factory.mktemp("zoo-served") / "models"
+    for name, made in zoo.items():
+        deploy(made.run.chosen, repository, name)
+    with start_server(repository) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.timeout(900)
+class TestEveryRanker:
+    def test_it_learns_most_of_what_can_be_learned(self, zoo, name):
+        training = zoo[name].training
+        assert training.closed >= CLOSED, training.quality
+        assert training.quality.auc <= training.best.auc
+
+    def test_it_passes_its_gates(self, zoo, name):
+        run = zoo[name].run
+        assert run.passed
+        assert run.chosen.manifest.format == "onnx"
+        for stage in run.to_json()["stages"]:
+            parity = stage["verdicts"][0]["numbers"]
+            assert parity["max_abs"] <= 1e-5
+
+    def test_its_graph_has_no_loop(self, zoo, name):
+        import onnx
+
+        artifact = zoo[name].run.chosen
+        graph = onnx.load(artifact.model_path, load_external_data=False).graph
+        assert not {"Loop", "If", "Scan"} & {node.op_type for node in graph.node}
+
+    def test_it_is_served_with_the_scores_of_this_process(self, zoo, server, name):
+        from client import RankerClient
+        from optimize.runtimes import open_predictor
+
+        made = zoo[name]
+        predictor = open_predictor(made.run.chosen, threads=1)
+        with RankerClient(server.grpc_url, name, timeout_s=20.0) as client:
+            for request in list(made.ranker.evaluation)[:20]:
+                np.testing.assert_array_equal(client.rank(request), predictor(request.flat()))
