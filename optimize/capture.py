@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import shutil
 import time
-import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,13 +26,14 @@ from optimize.artifact import (
     open_artifact,
     seal,
 )
-from optimize.export import export_ranker
+from optimize.export import export_ranker, own_functions
 from optimize.versions import library_versions
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.requests import RequestBatch, load_requests, save_requests
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable, Sequence
 
     from rankers.ranker import Ranker
@@ -201,7 +201,7 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
     for name, tensor in ranker.module.state_dict().items():
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    for function in _functions(ranker):
+    for function in own_functions(ranker.module):
         digest.update(_source(function).encode())
     batch = ranker.evaluation
     labels = {} if batch.labels is None else {"": batch.labels}
@@ -219,18 +219,6 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
             "versions": library_versions("torch"),
         }
     )
-
-
-def _functions(ranker: Ranker) -> list[types.FunctionType]:
-    """Return the methods of every class in the module that is not torch's own, in a fixed order."""
-    kinds = {kind for each in ranker.module.modules() for kind in type(each).__mro__}
-    return [
-        function
-        for kind in sorted(kinds, key=lambda each: (each.__module__, each.__qualname__))
-        if not kind.__module__.startswith(("torch.", "builtins"))
-        for function in vars(kind).values()
-        if isinstance(function, types.FunctionType)
-    ]
 
 
 def _source(function: types.FunctionType) -> str:

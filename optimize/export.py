@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.export import ExportedProgram
 
     from rankers.ranker import Ranker
@@ -82,3 +84,15 @@ def evaluation_rows(ranker: Ranker, rows: np.ndarray) -> Columns:
     requests = np.searchsorted(batch.offsets, rows, side="right") - 1
     columns = {name: x[requests] for name, x in batch.user.items()}
     return columns | {name: x[rows] for name, x in batch.items.items()}
+
+
+def own_functions(module: nn.Module) -> list[types.FunctionType]:
+    """Return the methods of every class in a module that is not torch's own, in a fixed order."""
+    kinds = {kind for each in module.modules() for kind in type(each).__mro__}
+    return [
+        function
+        for kind in sorted(kinds, key=lambda each: (each.__module__, each.__qualname__))
+        if not kind.__module__.startswith(("torch.", "builtins"))
+        for function in vars(kind).values()
+        if isinstance(function, types.FunctionType)
+    ]

@@ -454,7 +454,7 @@ def loops_over_rows():
 
 def nested_tensors():
     def fault(self, hidden):
-        bags = torch.nested.nested_tensor([each[: 1 + i % 8] for i, each in enumerate(hidden)])
+        bags = torch.nested.nested_tensor([each[:4] for each in hidden])
         return bags.to_padded_tensor(0.0)
 
     return _tower(fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -35,7 +36,9 @@ def _ranker(spec: str, *, as_json: bool) -> bool:
     from optimize.diagnosis.report import print_diagnosis
     from rankers.ranker import load_ranker
 
-    diagnosis = diagnose(load_ranker(spec))
+    # What the module or torch prints must not come between the lines of a JSON object.
+    with redirect_stdout(sys.stderr):
+        diagnosis = diagnose(load_ranker(spec))
     if as_json:
         print_json(diagnosis.to_json())
     else:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optimize.diagnosis.finding import CODES
+from optimize.diagnosis.finding import CODES, Finding
 from optimize.diagnosis.ids import examine_ids
 from optimize.diagnosis.inputs import examine_inputs
 from optimize.diagnosis.onnx_support import examine_onnx
@@ -18,7 +18,7 @@ from optimize.diagnosis.trace import trace_ranker
 from optimize.diagnosis.work import count_work
 
 if TYPE_CHECKING:
-    from optimize.diagnosis.finding import Finding, Severity
+    from optimize.diagnosis.finding import Severity
     from optimize.diagnosis.inputs import Input
     from optimize.diagnosis.sizes import Sizes
     from optimize.diagnosis.work import Work
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _ORDER = ("error", "warning", "note")
+_NO_GRAPH = Finding(
+    "not-checked",
+    "without an exported program the ONNX translation and the work of a request are not known, and "
+    "places, IDs and operators at best for a fixed number of rows",
+    "mend what keeps it from exporting, and check again",
+)
 # With these there is nothing to experiment on.
 _FATAL = {"scoring-fails", "wrong-score-count"}
 
@@ -97,10 +103,11 @@ def diagnose(ranker: Ranker) -> Diagnosis:
         inputs, about_inputs = examine_inputs(ranker, trace)
         findings += about_inputs + examine_ids(ranker, trace)
     findings += examine_operators(ranker, trace)
-    if trace is not None:
-        if trace.any_rows:
-            findings += examine_onnx(trace)
+    if trace is not None and trace.any_rows:
+        findings += examine_onnx(trace)
         work = count_work(ranker, trace)
+    else:
+        findings.append(_NO_GRAPH)
     places = {code: place for place, code in enumerate(CODES)}
     findings.sort(key=lambda each: (_ORDER.index(each.severity), places[each.code]))
     return Diagnosis(

@@ -45,7 +45,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "float64": ("warning", "double precision costs twice, and TensorRT has none"),
     "sort": ("note", "sorting is slow, and limited in TensorRT"),
     "scatter": ("note", "scattered writes are slow"),
-    "not-checked": ("note", "a part of the diagnosis could not be done"),
+    "not-checked": ("warning", "a part of the diagnosis could not be done"),
 }
 
 

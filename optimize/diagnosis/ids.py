@@ -78,11 +78,7 @@ def _beyond_dtype(feature: Feature) -> Finding:
 def _beyond_table(ranker: Ranker, trace: Trace, lookups: list[Lookup]) -> list[Finding]:
     """Ask for each feature's largest ID, all features at once, then one by one where that fails."""
     base = spread_rows(ranker, SAMPLE_ROWS)
-    bounded = {
-        each.name: each.cardinality - 1
-        for each in ranker.signature.features
-        if each.cardinality is not None and not _too_large(each)
-    }
+    bounded = _largest_ids(ranker)
     findings = []
     for limits in (bounded, dict.fromkeys(bounded, 0)):
         asked = rows_asked_for(trace, lookups, with_values(base, limits))
@@ -97,6 +93,15 @@ def _beyond_table(ranker: Ranker, trace: Trace, lookups: list[Lookup]) -> list[F
                 if row is not None:
                     findings.append(_no_row(name, limits[name], row, lookup))
     return findings
+
+
+def _largest_ids(ranker: Ranker) -> dict[str, int]:
+    """Return each feature's largest ID, where it is known and fits the feature's dtype."""
+    return {
+        each.name: each.cardinality - 1
+        for each in ranker.signature.features
+        if each.cardinality is not None and not _too_large(each)
+    }
 
 
 def _no_row(name: str, value: int, row: int, lookup: Lookup) -> Finding:
@@ -117,10 +122,9 @@ def _unread_rows(ranker: Ranker, trace: Trace, lookups: list[Lookup]) -> list[Fi
     base = spread_rows(ranker, SAMPLE_ROWS)
     for name, reading in _by_table(lookups).items():
         features = {each for lookup in reading for each in lookup.features}
-        limits = {each: ranker.signature.feature(each).cardinality for each in features}
-        if not name or None in limits.values():
+        highest = {each: x for each, x in _largest_ids(ranker).items() if each in features}
+        if not name or len(highest) < len(features):
             continue
-        highest = {each: limit - 1 for each, limit in limits.items() if limit is not None}
         asked = rows_asked_for(trace, reading, with_values(base, highest))
         # Only IDs that arrive unchanged tell: a hashed one may be anywhere.
         direct = all(

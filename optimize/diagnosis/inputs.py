@@ -59,7 +59,7 @@ def examine_inputs(ranker: Ranker, trace: Trace | None) -> tuple[list[Input], li
     base = spread_rows(ranker, min(_ROWS, ranker.evaluation.rows))
     expected = ranker.score(base)
     reaching = features_of(trace)[trace.score] if trace else None
-    inputs, findings = [], []
+    inputs, findings, unused = [], [], []
     for feature in ranker.signature.features:
         batch = ranker.evaluation
         column = (batch.user if feature.side == "user" else batch.items)[feature.name]
@@ -67,7 +67,7 @@ def examine_inputs(ranker: Ranker, trace: Trace | None) -> tuple[list[Input], li
         inputs.append(_input(feature, column, influence))
         constant = bool((column == column[:1]).all())
         if influence == 0.0:
-            findings.append(_unused(feature, reaching, len(expected)))
+            unused.append(_unused(feature, reaching, len(expected)))
         elif constant and len(column) > 1:
             findings.append(
                 Finding(
@@ -80,7 +80,8 @@ def examine_inputs(ranker: Ranker, trace: Trace | None) -> tuple[list[Input], li
             )
         elif feature.side == "item":
             findings += _whose(feature, column, batch)
-    return inputs, findings
+    # If nothing moves the score, the fault is the score's, which is told elsewhere.
+    return inputs, findings if len(unused) == len(inputs) else unused + findings
 
 
 def _input(feature: Feature, column: Array, influence: float) -> Input:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimize.diagnosis.finding import Finding, Place
 from optimize.diagnosis.trace import place_of
@@ -34,11 +35,9 @@ def examine_onnx(trace: Trace) -> list[Finding]:
 
 
 def _unknown_operators(trace: Trace) -> list[Place]:
-    from torch.onnx._internal.exporter import _decomp, _dispatching, _fx_passes, _registration
+    from torch.onnx._internal.exporter import _dispatching, _fx_passes
 
-    registry = _registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
-    known = set(_decomp.get_onnx_implemented_overloads(registry))
-    table = _decomp.create_onnx_friendly_decomposition_table(known)
+    registry, table = _registry()
     program = trace.program.run_decompositions(table)
     graph = _fx_passes.remove_assertion_nodes(program.graph_module).graph
     unknown: dict[Place, None] = {}
@@ -48,6 +47,16 @@ def _unknown_operators(trace: Trace) -> list[Place]:
         if _dispatching.dispatch(node, registry)[0] is None and hasattr(node.target, "_schema"):
             unknown.setdefault(place_of(node), None)
     return list(unknown)
+
+
+@functools.cache
+def _registry() -> tuple[Any, Any]:
+    """Return what the exporter knows, and how it takes apart what it does not."""
+    from torch.onnx._internal.exporter import _decomp, _registration
+
+    registry = _registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
+    known = set(_decomp.get_onnx_implemented_overloads(registry))
+    return registry, _decomp.create_onnx_friendly_decomposition_table(known)
 
 
 def _unknown(place: Place) -> Finding:

@@ -83,7 +83,7 @@ TRAPS: tuple[Trap, ...] = (
         "column-vectors",
         ("matmul", "bmm", "baddbmm"),
         (ORT,),
-        "a product with a column vector for every row runs as as many tiny products",
+        "a product with a column vector for every row runs as many tiny products",
         "with a shared matrix write x @ W.T over [rows, D]; for dots write (a * b).sum(-1)",
     ),
     Trap(
@@ -133,7 +133,7 @@ def examine_operators(ranker: Ranker, trace: Trace | None) -> list[Finding]:
 
 def _finding(trap: Trap, places: list[Place]) -> Finding:
     """Say a trap once, with its first place, and how many more there are."""
-    more = f" (and {len(places) - 1} more places)" if len(places) > 1 else ""
+    more = f" (and in {len(places) - 1} more)" if len(places) > 1 else ""
     return Finding(
         trap.code,
         f"{places[0].operator}{more}: in {' and '.join(trap.targets)} {trap.reason}",

@@ -142,8 +142,9 @@ def _origins(trace: Trace, nodes: Collection[Node]) -> list[Node]:
         if node in seen or node not in nodes:
             continue
         seen.add(node)
-        before = [each for each in node.all_input_nodes if each in nodes]
-        if not before and node.op == "call_function":
+        # Not the buffers that an operator writes to: it is where the change begins.
+        before = [x for x in node.all_input_nodes if x in nodes and x.op == "call_function"]
+        if not before:
             found.append(node)
         waiting.extend(before)
     order = {node: place for place, node in enumerate(trace.nodes)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.diagnosis.finding import Finding, Place
-from optimize.export import ROOT, export_ranker
+from optimize.export import ROOT, export_ranker, own_functions
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def trace_ranker(ranker: Ranker) -> tuple[Trace | None, tuple[Finding, ...]]:
         The trace, or None if the module cannot be traced at all; and what stood in the way.
     """
     names = tuple(feature.name for feature in ranker.signature.features)
+    _keep_lines_of(ranker)
     try:
         return Trace(export_ranker(ranker), names, any_rows=True), ()
     except UserError as error:
@@ -149,6 +150,19 @@ def trace_ranker(ranker: Ranker) -> tuple[Trace | None, tuple[Finding, ...]]:
         return Trace(export_ranker(ranker, any_rows=False), names, any_rows=False), (found,)
     except UserError:
         return None, (found,)
+
+
+def _keep_lines_of(ranker: Ranker) -> None:
+    """Have torch keep the lines of all methods of the ranker's own, not of forward alone.
+
+    Without it, what a method of another name does is told at the line that calls it.
+    """
+    from torch.fx import proxy
+
+    keep = getattr(proxy, "_register_stack_trace_anchor", None)  # not in every version
+    if keep is not None:
+        for function in own_functions(ranker.module):
+            keep(function)
 
 
 def place_of(node: Node) -> Place:
@@ -212,5 +226,6 @@ def _source(stack_trace: str) -> str:
         file = Path(path)
         if not _LIBRARIES & set(file.parts) and _OURS not in file.parents:
             code = linecache.getline(path, int(line)).strip()
-            return f"{file.name}:{line}" + (f" `{code}`" if code else "")
+            if code and file.is_file():  # torch makes functions without a file
+                return f"{file.name}:{line} `{code}`"
     return ""

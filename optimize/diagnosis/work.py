@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,11 @@ def count_work(ranker: Ranker, trace: Trace) -> list[Work]:
     if not trace.any_rows:
         return []
     users = frozenset(each.name for each in ranker.signature.user)
-    return [_count(trace, users, _request(ranker, number)) for number in CANDIDATES]
+    found = []
+    for number in CANDIDATES:
+        with suppress(RuntimeError, IndexError):  # a number of rows that fails is told elsewhere
+            found.append(_count(trace, users, _request(ranker, number)))
+    return found
 
 
 def _request(ranker: Ranker, candidates: int) -> Columns:
