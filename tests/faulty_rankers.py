@@ -49,6 +49,52 @@ def healthy_tower():
     return _ranker(Tower())
 
 
+class AttendingRanker(TinyRanker):
+    """Attends to a history within each row, with the rows in the second dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+
+    def forward(self, profile, country, item, price):
+        both = torch.stack([self.country(country), self.item(item)])  # [2, rows, 8]
+        mixed = self.attention(both, both, both, need_weights=False)[0]
+        return torch.sigmoid((mixed.mean(0) * self.profile(profile)).sum(-1) + price)
+
+
+def attends_within_a_row():
+    return _ranker(AttendingRanker())
+
+
+class TagRanker(TinyRanker):
+    """Sums a padded bag of 10 tags from a table that begins with a row for something else."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.tags = nn.Embedding(rows, 8)
+
+    def forward(self, profile, country, item, price, tags):
+        filled = (tags != 0).unsqueeze(-1)  # [rows, L, 1]
+        bag = (self.tags(tags + 1) * filled).sum(1)
+        return torch.sigmoid((bag * self.item(item)).sum(-1)) * super().forward(
+            profile, country, item, price
+        )
+
+
+def _tagged(rows):
+    batch = requests()
+    tags = np.random.default_rng(2).integers(0, 9, (batch.rows, 4))
+    tags.sort(axis=1)
+    items = batch.items | {"tags": np.ascontiguousarray(tags[:, ::-1])}
+    feature = Feature("tags", "int64", (4,), cardinality=10, padding=0)
+    evaluation = RequestBatch(batch.user, items, batch.offsets, batch.labels)
+    return _ranker(TagRanker(rows), evaluation, Signature((*SIGNATURE.features, feature)))
+
+
+def sums_a_padded_bag():
+    return _tagged(rows=11)
+
+
 # How rows come to depend on each other.
 
 
@@ -285,6 +331,10 @@ def shared_table_one_row_short():
     return _ranker(OffsetTower(), batch)
 
 
+def bag_with_offsets_one_row_short():
+    return _tagged(rows=10)
+
+
 def no_cardinality():
     return _ranker(TinyRanker(), signature=_signature(item={"cardinality": None}))
 
@@ -406,6 +456,16 @@ def looks_at_each_item_once():
     return _ranker(Unique())
 
 
+def picks_rows_by_a_mask():
+    class Picking(TinyRanker):
+        def forward(self, profile, country, item, price):
+            raised = torch.zeros_like(price)
+            raised[price > 0] = price[price > 0]
+            return super().forward(profile, country, item, raised + 0.1 * price)
+
+    return _ranker(Picking())
+
+
 def branches_in_the_graph():
     def fault(self, hidden):
         return torch.cond(hidden.shape[0] > 5, lambda x: x * 1, lambda x: x + 0, (hidden,))
@@ -465,3 +525,14 @@ def raises():
         raise ValueError("not today")
 
     return _tower(fault)
+
+
+class MixingBag(BagRanker):
+    def forward(self, profile, country, item, price):
+        scores = super().forward(profile, country, item, price)
+        return scores - scores.mean() if scores.max() > 0 else scores
+
+
+def branches_and_mixes():
+    ranker = _ranker(MixingBag())
+    return Ranker("faulty", ranker.module, Signature(SIGNATURE.features, "logit"), requests())
