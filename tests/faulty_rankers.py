@@ -536,3 +536,11 @@ class MixingBag(BagRanker):
 def branches_and_mixes():
     ranker = _ranker(MixingBag())
     return Ranker("faulty", ranker.module, Signature(SIGNATURE.features, "logit"), requests())
+
+
+def talks():
+    def fault(self, hidden):
+        print("hello")  # noqa: T201
+        return hidden
+
+    return _tower(fault)

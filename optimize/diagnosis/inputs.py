@@ -36,7 +36,8 @@ class Input:
         padding: For bags and sequences of IDs, the one that marks an empty place.
         lowest: The lowest value in the evaluation requests; NaN and infinity do not count.
         highest: The highest.
-        influence: By how much scores move at most when only this feature's values are exchanged.
+        influence: The largest change of a score seen when only this feature's values were exchanged
+            among rows; 0 if none of several ways to change them moved any score.
     """
 
     name: str

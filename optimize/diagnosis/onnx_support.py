@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from optimize.diagnosis.finding import Finding, Place
-from optimize.diagnosis.trace import place_of
+from optimize.diagnosis.trace import place_of, quiet
 
 if TYPE_CHECKING:
     from optimize.diagnosis.trace import Trace
@@ -17,11 +16,9 @@ OPSET = 20  # that of the stage `export_onnx`
 
 def examine_onnx(trace: Trace) -> list[Finding]:
     """Take the program apart as the exporter does, and look every operator up in its registry."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of torchvision's absence
     try:
-        return [_unknown(place) for place in _unknown_operators(trace)]
+        with quiet():
+            return [_unknown(place) for place in _unknown_operators(trace)]
     except ImportError as error:  # the registry is no public part of torch
         return [
             Finding(
@@ -30,8 +27,6 @@ def examine_onnx(trace: Trace) -> list[Finding]:
                 "`python -m optimize run` will tell whether it exports to ONNX",
             )
         ]
-    finally:
-        logger.setLevel(level)
 
 
 def _unknown_operators(trace: Trace) -> list[Place]:

@@ -23,7 +23,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def print_diagnosis(diagnosis: Diagnosis, console: Console | None = None) -> None:
     """Print what was found, at most 100 columns wide; ``--json`` tells it in full."""
     console = console or Console(highlight=False)
-    console.width = min(console.width, _WIDTH)
+    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
     _print_findings(console, diagnosis)
     if diagnosis.inputs:
         console.print()
@@ -53,11 +53,11 @@ def _print_finding(console: Console, finding: Finding) -> None:
         lines.append(f"at {finding.place}")
     lines.append(f"→ {finding.remedy}")
     for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 2)))
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 def _inputs(inputs: tuple[Input, ...]) -> Table:
-    table = _table("input", "side", "type", "IDs", "seen", "moves the score by up to")
+    table = _table("input", "side", "type", "IDs", "seen", "moves scores by")
     for each in inputs:
         kind = each.dtype + (f" {list(each.shape)}" if each.shape else "")
         ids = "" if each.cardinality is None else f"0 … {each.cardinality - 1:,}"
@@ -97,7 +97,7 @@ def _share(count: int, total: int) -> tuple[str, str]:
 
 def _work(diagnosis: Diagnosis) -> Table:
     table = _table(
-        "work", "multiply-adds", "of the user alone", "kB of tables", "of weights", "in between"
+        "work", "multiply-adds", "user alone", "kB of tables", "kB of weights", "kB in between"
     )
     for each in diagnosis.work:
         share = each.user_multiply_adds / each.multiply_adds if each.multiply_adds else 0.0
@@ -112,7 +112,7 @@ def _work(diagnosis: Diagnosis) -> Table:
         )
     last = diagnosis.work[-1]
     table.add_row(
-        f"each of {last.candidates}",
+        f"of {last.candidates}, each",
         f"{last.multiply_adds / last.candidates:,.0f}",
         "",
         *(
@@ -125,8 +125,8 @@ def _work(diagnosis: Diagnosis) -> Table:
 
 def _table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = {"MB", "share", "multiply-adds", "of the user alone", "kB of tables"}
-    numbers |= {"of weights", "in between", "moves the score by up to"}
+    numbers = {"MB", "share", "multiply-adds", "user alone", "kB of tables", "kB of weights"}
+    numbers |= {"kB in between", "moves scores by"}
     for header in headers:
         table.add_column(header, justify="right" if header in numbers else "left", overflow="fold")
     return table

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import linecache
+import logging
 import re
+import warnings
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +19,7 @@ from optimize.export import ROOT, export_ranker, own_functions
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
     from torch.export import ExportedProgram
@@ -138,7 +142,8 @@ def trace_ranker(ranker: Ranker) -> tuple[Trace | None, tuple[Finding, ...]]:
     names = tuple(feature.name for feature in ranker.signature.features)
     _keep_lines_of(ranker)
     try:
-        return Trace(export_ranker(ranker), names, any_rows=True), ()
+        with quiet():
+            return Trace(export_ranker(ranker), names, any_rows=True), ()
     except UserError as error:
         reason = str(error).partition("cannot be exported: ")[2] or str(error)
         found = Finding(
@@ -147,9 +152,23 @@ def trace_ranker(ranker: Ranker) -> tuple[Trace | None, tuple[Finding, ...]]:
             "mend what is named; the rest of this diagnosis tells what it could without it",
         )
     try:
-        return Trace(export_ranker(ranker, any_rows=False), names, any_rows=False), (found,)
+        with quiet():
+            return Trace(export_ranker(ranker, any_rows=False), names, any_rows=False), (found,)
     except UserError:
         return None, (found,)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's own warnings and dumps of graphs off the terminal: a finding says it shorter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _keep_lines_of(ranker: Ranker) -> None:

@@ -30,7 +30,8 @@ class Work:
     """What scoring one request costs when operators run one by one, as they are in the graph.
 
     Multiply-adds are those of matrix products, convolutions and attention, as
-    `torch.utils.flop_counter` counts them. Bytes are what operators read and write; views cost
+    `torch.utils.flop_counter` counts them; elementwise products, sums and recurrent layers do not
+    count. Bytes are what operators read and write; views cost
     nothing, a lookup costs the rows that it reads, and a runtime that fuses operators moves less.
 
     Attributes:
@@ -87,8 +88,16 @@ def _request(ranker: Ranker, candidates: int) -> Columns:
 
 
 def _count(trace: Trace, users: frozenset[str], columns: Columns) -> Work:
-    from torch.utils.flop_counter import FlopCounterMode
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+    # torch counts the attention kernels of GPUs alone.
+    cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+
+    def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    formulas = {cpu_attention: attention}
     features = features_of(trace)
     lookups = {each.node: each for each in find_lookups(trace, features)}
     weights = {
@@ -101,7 +110,7 @@ def _count(trace: Trace, users: frozenset[str], columns: Columns) -> Work:
     def run_node(
         node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], target: Callable[..., Any]
     ) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
             value = target(*args, **kwargs)
         multiply_adds = counter.get_total_flops() // 2
         counts[_side(features[node], users)] += multiply_adds

@@ -63,7 +63,7 @@ FAULTS = {
     "nested_tensors": ({"cannot-export", "not-checked"}, "nested tensors cannot be exported"),
     "raises": ({"cannot-export", "scoring-fails", "not-checked"}, "not today"),
 }
-HEALTHY = ("healthy", "healthy_tower", "attends_within_a_row", "sums_a_padded_bag")
+HEALTHY = ("healthy", "healthy_tower", "attends_within_a_row", "sums_a_padded_bag", "talks")
 
 
 def diagnosis_of(name):
