@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import shutil
 import time
-import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,23 +26,23 @@ from optimize.artifact import (
     open_artifact,
     seal,
 )
+from optimize.export import export_ranker, own_functions
 from optimize.versions import library_versions
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.requests import RequestBatch, load_requests, save_requests
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable, Sequence
-
-    from torch.export import ExportedProgram
 
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns
 
 STAGE = "capture"
-# Rows of the sample that is traced: a number no shape in a ranker is likely to have by itself.
-SAMPLE_ROWS = 11
 _CHUNK_ROWS = 8192
+# What decides the artifact's content: this file, and the one that traces.
+_CODE = (Path(__file__), Path(__file__).with_name("export.py"))
 # Kernels differ between batch sizes in the last bits of float32; a real dependence is far larger.
 _ROW_TOLERANCE = 1e-4
 
@@ -93,7 +92,7 @@ def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifa
     from optimize.torch_program import PROGRAM, save_program
 
     with new_folder(folder) as aside:
-        save_program(_export(ranker), aside / PROGRAM)
+        save_program(export_ranker(ranker), aside / PROGRAM)
         _write_evidence(aside / EVIDENCE, ranker.evaluation, scores, probes)
         step = Step(
             stage=STAGE,
@@ -202,7 +201,7 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
     for name, tensor in ranker.module.state_dict().items():
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    for function in _functions(ranker):
+    for function in own_functions(ranker.module):
         digest.update(_source(function).encode())
     batch = ranker.evaluation
     labels = {} if batch.labels is None else {"": batch.labels}
@@ -216,22 +215,10 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
             "name": ranker.name,
             "signature": ranker.signature.to_json(),
             "candidates": list(candidates),
-            "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+            "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in _CODE],
             "versions": library_versions("torch"),
         }
     )
-
-
-def _functions(ranker: Ranker) -> list[types.FunctionType]:
-    """Return the methods of every class in the module that is not torch's own, in a fixed order."""
-    kinds = {kind for each in ranker.module.modules() for kind in type(each).__mro__}
-    return [
-        function
-        for kind in sorted(kinds, key=lambda each: (each.__module__, each.__qualname__))
-        if not kind.__module__.startswith(("torch.", "builtins"))
-        for function in vars(kind).values()
-        if isinstance(function, types.FunctionType)
-    ]
 
 
 def _source(function: types.FunctionType) -> str:
@@ -239,44 +226,6 @@ def _source(function: types.FunctionType) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):  # made at run time: its compiled form tells it apart
         return function.__code__.co_code.hex()
-
-
-def _export(ranker: Ranker) -> ExportedProgram:
-    """Trace the module over columns in the signature's order, any number of rows from 1."""
-    import torch
-    from torch.export import Dim
-
-    from optimize.export_errors import explain_export_error
-
-    names = tuple(feature.name for feature in ranker.signature.features)
-    module = ranker.module.cpu().eval()
-
-    class Positional(torch.nn.Module):
-        """Takes columns by position, so that every artifact is called alike."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.ranker = module
-
-        def forward(self, *columns: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.ranker(**dict(zip(names, columns, strict=True)))
-            return scores.reshape(-1).float()
-
-    rows = np.resize(np.arange(ranker.evaluation.rows), SAMPLE_ROWS)
-    requests = np.searchsorted(ranker.evaluation.offsets, rows, side="right") - 1
-    columns = {name: x[requests] for name, x in ranker.evaluation.user.items()}
-    columns |= {name: x[rows] for name, x in ranker.evaluation.items.items()}
-    sample = tuple(torch.from_numpy(np.ascontiguousarray(columns[name])) for name in names)
-    dimension = Dim("rows", min=1)
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                Positional(), sample, dynamic_shapes=(tuple({0: dimension} for _ in names),)
-            )
-    except Exception as error:  # torch.export raises many kinds, few of them its own
-        raise UserError(
-            f"ranker {ranker.name!r} cannot be exported: {explain_export_error(error)}"
-        ) from error
 
 
 def _write_evidence(

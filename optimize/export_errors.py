@@ -12,6 +12,8 @@ _HINTS = {
         int(tensor)): use torch.where, masks or fixed sizes""",
     "Constraints violated": """the number of rows became a constant: look for reshape or view with a
         fixed first size, a Python loop over rows, or a stored len(x); use -1 or x.shape[0]""",
+    "nested_tensor": """nested tensors cannot be exported: pad to [rows, L] and mask (rankers.bags
+        makes such rows)""",
     "numpy": "NumPy cannot be traced: use the torch function of the same name",
     "No ONNX function found": """ONNX has no such operator: replace it by simpler ones, or keep the
         ranker on a torch runtime""",

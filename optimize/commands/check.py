@@ -1,0 +1,63 @@
+"""``optimize check``: what stands in the way of a ranker, or of an artifact."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import click
+
+from rankers.command_line import json_option, print_json
+
+
+@click.command()
+@click.argument("target")
+@json_option
+def check(*, target: str, as_json: bool) -> None:
+    """Diagnose a ranker before it is converted, or check that an artifact runs here.
+
+    TARGET is a ranker (file.py:function, package.module:function, a checkpoint folder, a name in
+    the zoo), an artifact's folder or a run's.
+    """
+    from rankers.checkpoint import DESCRIPTION
+
+    folder = Path(target)
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file():
+        passed = _artifact(folder, as_json=as_json)
+    else:
+        passed = _ranker(target, as_json=as_json)
+    sys.exit(0 if passed else 1)
+
+
+def _ranker(spec: str, *, as_json: bool) -> bool:
+    """Diagnose a ranker."""
+    from optimize.diagnosis.diagnose import diagnose
+    from optimize.diagnosis.report import print_diagnosis
+    from rankers.ranker import load_ranker
+
+    # What the module or torch prints must not come between the lines of a JSON object.
+    with redirect_stdout(sys.stderr):
+        diagnosis = diagnose(load_ranker(spec))
+    if as_json:
+        print_json(diagnosis.to_json())
+    else:
+        print_diagnosis(diagnosis)
+    return diagnosis.passed
+
+
+def _artifact(folder: Path, *, as_json: bool) -> bool:
+    """Check that an artifact is whole, was gated, and runs on this machine."""
+    from optimize.pipeline import find_artifact
+    from optimize.requirements import check_artifact
+
+    found = find_artifact(folder)
+    checks = check_artifact(found)
+    passed = all(ok for _, ok, _ in checks)
+    if as_json:
+        listed = [{"check": name, "passed": ok, "found": text} for name, ok, text in checks]
+        print_json({"folder": str(found.folder), "passed": passed, "checks": listed})
+    else:
+        for name, ok, text in checks:
+            click.echo(f"{'✓' if ok else '✗'} {name}: {text}")
+    return passed

@@ -1,0 +1,59 @@
+"""``optimize deploy``: an artifact into a Triton model repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optimize.options import make_serving_options, serving_options
+from rankers.command_line import json_option, print_json
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    default=Path("model_repository"),
+    show_default=True,
+    help="The Triton model repository.",
+)
+@click.option("--name", help="The model's name; the ranker's by default.")
+@click.option("--ungated", is_flag=True, help="Deploy although no gate has passed it.")
+@serving_options
+@json_option
+def deploy(
+    *,
+    artifact: Path,
+    repository: Path,
+    name: str | None,
+    ungated: bool,
+    as_json: bool,
+    **serving: Any,
+) -> None:
+    """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
+    from optimize.pipeline import find_artifact
+    from optimize.triton.repository import deploy as deploy_artifact
+
+    found = find_artifact(artifact)
+    if not found.passed and not ungated:
+        reasons = [f"{each.gate}: {each.reason}" for each in found.manifest.verdicts]
+        why = "; ".join(reasons) or "no gate has looked at it"
+        click.echo(f"{found.folder} is not deployed: {why} (--ungated deploys it still)", err=True)
+        sys.exit(1)
+    options = make_serving_options(serving)
+    deployed = deploy_artifact(
+        found, repository, name or found.manifest.name, options=options, ungated=ungated
+    )
+    if as_json:
+        folder = str(deployed.folder)
+        print_json({"name": deployed.name, "version": deployed.version, "folder": folder})
+    else:
+        click.echo(f"deployed {deployed.name} version {deployed.version}: {deployed.folder}")
+        if options.backend == "python":
+            click.echo(f"serve it: python -m optimize serve --repository {repository}")
+        else:
+            click.echo("serve it: in NVIDIA's image, as Dockerfile.triton says")

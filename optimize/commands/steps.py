@@ -1,0 +1,75 @@
+"""The steps of a run alone: ``optimize capture``, ``stage`` and ``gate``.
+
+The pipeline calls them in child processes; each can be repeated by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rankers.command_line import fail, print_json
+
+
+@click.command()
+@click.argument("ranker")
+@click.option("--store", type=click.Path(path_type=Path), required=True, help="Keeps the result.")
+@click.option("--candidates", default="1,2,37,200,700", show_default=True, help="N to probe at.")
+def capture(ranker: str, store: Path, candidates: str) -> None:
+    """Export RANKER to a torch program with its evidence (the first step of `run`)."""
+    from optimize.capture import capture as capture_ranker
+    from rankers.ranker import load_ranker
+
+    counts = [int(each) for each in candidates.split(",") if each.strip().isdigit()]
+    if not counts or min(counts) < 1:
+        fail(f"--candidates is {candidates!r}; expected whole numbers from 1, such as 1,200")
+    made = capture_ranker(load_ranker(ranker), store, candidates=counts)
+    print_json({"artifact": str(made.folder)})
+
+
+@click.command()
+@click.argument("name")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), required=True, help="Keeps the result.")
+@click.option("--options", default="{}", help="The stage's options as a JSON object.")
+def stage(name: str, artifact: Path, store: Path, options: str) -> None:
+    """Run the stage NAME on ARTIFACT alone, without gates."""
+    from optimize.artifact import open_artifact
+    from optimize.build import run_stage
+
+    made = run_stage(name, _json_object(options, "--options"), open_artifact(artifact), store)
+    print_json({"artifact": str(made.folder)})
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The captured original: a capture folder of a run.",
+)
+@click.option("--limits", default="{}", help='As JSON: {"parity": {…}, "quality": {…}}.')
+def gate(artifact: Path, against: Path, limits: str) -> None:
+    """Judge ARTIFACT against the captured original; print the verdicts."""
+    from optimize.artifact import open_artifact
+    from optimize.gates import judge
+    from optimize.recipe import gate_limits
+
+    parity, quality = gate_limits(_json_object(limits, "--limits"))
+    verdicts = judge(open_artifact(artifact), open_artifact(against), parity, quality)
+    print_json({"verdicts": [each.to_json() for each in verdicts]})
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        fail(f"{option} is not JSON: {error}")
+    if not isinstance(data, dict):
+        fail(f"{option} is not a JSON object")
+    found: dict[str, Any] = data
+    return found

@@ -1,0 +1,1 @@
+"""``python -m optimize check RANKER``: what stands in a ranker's way, before it is converted."""
