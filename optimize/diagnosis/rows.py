@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns
 
-# With the same shapes the same kernels run: more than the last bits of float32 is no rounding.
+# In the same place of a batch of the same size a row goes through the same instructions.
 _SAME_SHAPE = 1e-6
-# Kernels differ between batch sizes in the last bits; a real dependence is far larger.
-_OTHER_SHAPE = 1e-4
-
+# In another place, or among another number of rows, kernels round differently in the last bits; a
+# real dependence is far larger.
+_ROUNDING = 1e-4
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 
 
@@ -59,7 +59,7 @@ def examine_rows(ranker: Ranker, trace: Trace | None) -> list[Finding]:
     order = np.roll(np.arange(SAMPLE_ROWS), 1)
     moved = score({name: column[order] for name, column in base.items()})
     together = score(base)
-    if _unlike(together[order], moved, _SAME_SHAPE):
+    if _unlike(together[order], moved, _ROUNDING):
         return findings + [
             _position(together[order], moved, place)
             for place in _places(trace, ranker, where_place_matters)
@@ -145,7 +145,7 @@ def _alone(
             )
         ]
     scores = np.array(alone)
-    if not _unlike(scores, together[:3], _OTHER_SHAPE):
+    if not _unlike(scores, together[:3], _ROUNDING):
         return []
     largest = _largest(scores, together[:3])
     return [

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _LIBRARIES = {"site-packages", "dist-packages"}
+_LARGE_BUFFER_BYTES = 64 * 2**20
 _OURS = Path(__file__).parents[1]
 
 
@@ -88,7 +89,7 @@ class Trace:
 
         Args:
             columns: Every feature, ``[rows, …]``.
-            run_node: Called for each operator in place of just running it.
+            run_node: Called for each operator in place of just running it; nothing is kept then.
 
         Returns:
             Each node's value: a tensor, a number, or several in a tuple or list. Those of
@@ -101,12 +102,12 @@ class Trace:
 
         class Recorder(torch.fx.Interpreter):
             def run_node(self, n: Node) -> Any:
-                if n.op != "call_function" or run_node is None:
-                    value = super().run_node(n)
-                else:
+                if n.op == "call_function" and run_node is not None:
                     args, kwargs = self.fetch_args_kwargs_from_env(n)
-                    value = run_node(n, args, kwargs, n.target)  # type: ignore[arg-type]
-                values[n] = copy(value) if n.op == "call_function" else value
+                    return run_node(n, args, kwargs, n.target)  # type: ignore[arg-type]
+                value = super().run_node(n)
+                if run_node is None:
+                    values[n] = copy(value) if n.op == "call_function" else value
                 return value
 
         with torch.no_grad():
@@ -125,11 +126,12 @@ class Trace:
                 arguments.append(next(columns))
                 continue
             target = spec.target or ""
-            held = self.program.state_dict.get(target)
+            held: Any = self.program.state_dict.get(target)
             held = self.program.constants.get(target) if held is None else held
-            # The graph may write into buffers: a run must not change the next.
-            changes = spec.kind == InputKind.BUFFER and held is not None
-            arguments.append(held.clone() if changes and held is not None else held)
+            # The graph may write into buffers: a run must not change the next. Large ones are
+            # tables, which are read only.
+            state = spec.kind == InputKind.BUFFER and held.nbytes < _LARGE_BUFFER_BYTES
+            arguments.append(held.clone() if state else held)
         return arguments
 
 
