@@ -11,8 +11,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import click
-
 README = Path(__file__).parents[1] / "README.md"
 COMMAND_LINES = ("optimize", "rankers", "bench")
 
@@ -21,7 +19,11 @@ def with_help(text: str) -> str:
     """Return the README with each help block as its command line prints it."""
     for name in COMMAND_LINES:
         group = import_module(f"{name}.cli").main
-        with click.Context(group, info_name=f"python -m {name}", terminal_width=96) as context:
+        # With the group's own settings, as a person's call has them.
+        context = group.make_context(
+            f"python -m {name}", [], resilient_parsing=True, terminal_width=96
+        )
+        with context:
             block = f"```\n{group.get_help(context)}\n```"
         text = _replace(text, f"<!-- help: {name} -->", "<!-- /help -->", block)
     return text
