@@ -12,7 +12,7 @@ from rankers.features import Feature, Signature
 from rankers.requests import RequestBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rankers.requests import Array
 
@@ -105,6 +105,31 @@ def candidate_counts(generator: np.random.Generator, requests: int) -> Array:
     drawn = np.exp(generator.normal(np.log(100.0), 0.7, requests))
     counts: Array = np.clip(np.rint(drawn), 20, 700).astype(np.int64)
     return counts
+
+
+def draw_blocks(
+    draw: Callable[[np.random.Generator, Array], RankingLog],
+    rows: int,
+    seed: int,
+    block_requests: int,
+) -> Iterator[RankingLog]:
+    """Draw a log in pieces, each from a generator of its own: a longer log begins with a shorter.
+
+    Args:
+        draw: Makes a request for each of some numbers of candidates.
+        rows: How many candidates at least in all.
+        seed: Of all pieces.
+        block_requests: How many requests a piece has.
+    """
+    number = 0
+    while rows > 0:
+        generator = np.random.default_rng((seed, 1, number))
+        block = draw(generator, candidate_counts(generator, block_requests))
+        if rows < block.requests.rows:
+            block = block.first(rows)
+        yield block
+        rows -= block.requests.rows
+        number += 1
 
 
 def run_offsets(rows: int, seed: int) -> Array:

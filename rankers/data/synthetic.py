@@ -25,8 +25,8 @@ from rankers.data.log import (
     CATEGORIES,
     COUNTS,
     RankingLog,
-    candidate_counts,
     click_signature,
+    draw_blocks,
     join_logs,
 )
 from rankers.requests import RequestBatch
@@ -84,17 +84,7 @@ class ClickModel:
 
         A longer log of the same seed begins with the shorter one.
         """
-        truth = _Truth(self)
-        number = 0
-        while rows > 0:
-            generator = np.random.default_rng((self.seed, 1, number))
-            counts = candidate_counts(generator, _BLOCK_REQUESTS)
-            block = truth.draw(generator, counts)
-            if rows < block.requests.rows:
-                block = block.first(rows)
-            yield block
-            rows -= block.requests.rows
-            number += 1
+        yield from draw_blocks(_Truth(self).draw, rows, self.seed, _BLOCK_REQUESTS)
 
 
 class _Truth:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankers.data.log import RankingLog, candidate_counts, join_logs
+from rankers.data.log import RankingLog, draw_blocks, join_logs
 from rankers.data.synthetic import constant_for
 from rankers.features import Feature, Signature
 from rankers.requests import RequestBatch
@@ -83,16 +83,7 @@ class HistoryModel:
 
         A longer log of the same seed begins with the shorter one.
         """
-        truth = _Truth(self)
-        number = 0
-        while rows > 0:
-            generator = np.random.default_rng((self.seed, 1, number))
-            block = truth.draw(generator, candidate_counts(generator, _BLOCK_REQUESTS))
-            if rows < block.requests.rows:
-                block = block.first(rows)
-            yield block
-            rows -= block.requests.rows
-            number += 1
+        yield from draw_blocks(_Truth(self).draw, rows, self.seed, _BLOCK_REQUESTS)
 
 
 class _Truth:
