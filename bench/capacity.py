@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.early_stopping import requests_needed
 from bench.measure import Load, measure
+from bench.measurement import Measurement
+from bench.slo import Slo
 from bench.validity import LARGEST_LAG_SHARE
 from rankers.errors import UserError
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.early_stopping import Verdict
-    from bench.measurement import Measurement
-    from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
 
@@ -99,17 +99,43 @@ class Capacity:
             said = f"{self.slo.text} holds up to {self.rate_per_s:,.4g} requests/s"
         return f"{said}: {self.remark}" if self.remark else said
 
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Those of all rates."""
+        return tuple(each.measurement for each in self.points)
+
     def to_json(self) -> dict[str, Any]:
         """Return answer and curve as JSON-ready data."""
         return {
-            "kind": "rankserve-capacity",
-            "schema": 1,
             "slo": self.slo.to_json(),
             "rate_per_s": self.rate_per_s,
             "limit_per_s": self.limit_per_s,
+            "remark": self.remark,
             "text": self.text,
             "points": [each.to_json() for each in self.points],
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Capacity:
+        """Read what `to_json` wrote; rates are judged anew."""
+        slo = Slo(data["slo"]["quantile"], data["slo"]["bound_ms"])
+        points = tuple(
+            point(slo, each["rate_per_s"], Measurement.from_json(each["measurement"]))
+            for each in data["points"]
+        )
+        return cls(slo, data["rate_per_s"], data["limit_per_s"], points, data["remark"])
+
+
+def point(slo: Slo, rate_per_s: float, found: Measurement) -> Point:
+    """Judge what was measured at a rate."""
+    lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
+    return Point(
+        rate_per_s=rate_per_s,
+        verdict=slo.judge(found),
+        goodput_per_s=slo.met(found) / found.duration_s if found.duration_s else 0.0,
+        generator_is_late=lag_ms > LARGEST_LAG_SHARE * slo.bound_ms,
+        measurement=found,
+    )
 
 
 def find_capacity(
@@ -247,14 +273,7 @@ class _Search:
             self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)
         )
         found = measure(self.target, self.workload, load, command=self.command)
-        lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
-        return Point(
-            rate_per_s=rate,
-            verdict=self.slo.judge(found),
-            goodput_per_s=self.slo.met(found) / found.duration_s if found.duration_s else 0.0,
-            generator_is_late=lag_ms > LARGEST_LAG_SHARE * self.slo.bound_ms,
-            measurement=found,
-        )
+        return point(self.slo, rate, found)
 
     def _out_of_time(self) -> bool:
         return time.monotonic() + self._sustained_s > self.until

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import arrivals
+from bench import arrivals, timeline
 from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import Clocks, cpu_times, environment, load_average
 from bench.latencies import record
@@ -233,6 +233,7 @@ def _measure_once(
         wire_bytes=None if sizes is None else int(sizes(workload.requests)[result.index].sum()),
         unwarmed=_unwarmed(result, candidates, workload, load),
         clock_drift_s=drift_s,
+        timeline=timeline.record(result),
     )
 
 

@@ -1,28 +1,24 @@
 """A measurement: what was measured, how, where, what came out, and whether it can be believed.
 
-Its JSON file is the only source of any number in a report. Everything that can be derived (rates,
-percentiles, the reasons that make it void) is computed from the raw data, and again when a file is
-read, so that a file cannot contradict itself.
+Its JSON (`bench.results_file`) is the only source of any number in a report. Everything that can be
+derived (rates, percentiles, the reasons that make it void) is computed from the raw data, and again
+when a file is read, so that a file cannot contradict itself.
 """
 
 from __future__ import annotations
 
-import binascii
-import json
-import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.effective import effective_count
 from bench.environment import Environment
 from bench.latencies import QUANTILES, Latencies, merge
+from bench.timeline import Timeline, follow
 from bench.validity import void_reasons
 from rankers.errors import UserError
-from rankers.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from bench.latencies import Percentile
 
@@ -93,6 +89,7 @@ class Measurement:
         clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.
+        timeline: Its course; None where nothing was answered and in files of before there was one.
     """
 
     target: dict[str, Any]
@@ -114,6 +111,7 @@ class Measurement:
     wire_bytes: int | None = None
     unwarmed: int = 0
     clock_drift_s: float = 0.0
+    timeline: Timeline | None = None
 
     @property
     def name(self) -> str:
@@ -182,6 +180,7 @@ class Measurement:
             "lag": self.lag.to_json(),
             "counts": self.counts.to_json(),
             "rounds": list(self.rounds),
+            "timeline": None if self.timeline is None else self.timeline.to_json(),
             "percentiles": [each.to_json() for each in percentiles if each is not None],
             "requests_per_s": self.requests_per_s,
             "candidates_per_s": self.candidates_per_s,
@@ -226,40 +225,8 @@ class Measurement:
             wire_bytes=data.get("wire_bytes"),
             unwarmed=data.get("unwarmed", 0),
             clock_drift_s=data.get("clock_drift_s", 0.0),
+            timeline=Timeline.from_json(data.get("timeline")),
         )
-
-
-def save_measurements(measurements: Sequence[Measurement], path: Path) -> None:
-    """Write measurements to one JSON file, all or nothing."""
-    data = {"kind": KIND, "schema": SCHEMA, "measurements": [m.to_json() for m in measurements]}
-    write_atomically(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def load_measurements(path: Path) -> tuple[Measurement, ...]:
-    """Read what `save_measurements` wrote.
-
-    Raises:
-        UserError: The file is missing, damaged, something else, or of another version.
-    """
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as measurements: {error}") from error
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UserError(f"{path}: not a file of measurements (its kind is not {KIND!r})")
-    if data.get("schema") != SCHEMA:
-        raise UserError(
-            f"{path}: schema {data.get('schema')}; this rankserve reads {SCHEMA}: "
-            "upgrade it, or measure again"
-        )
-    try:
-        return tuple(Measurement.from_json(each) for each in data["measurements"])
-    except KeyError as error:
-        raise UserError(f"{path}: damaged: {error} is missing; measure again") from error
-    except (
-        TypeError, ValueError, AttributeError, IndexError, UserError, binascii.Error, zlib.error,
-    ) as error:  # fmt: skip
-        raise UserError(f"{path}: damaged: {error}; measure again") from error
 
 
 def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
@@ -293,6 +260,7 @@ def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
         wire_bytes=total_of([part.wire_bytes for part in parts]),
         unwarmed=sum(part.unwarmed for part in parts),
         clock_drift_s=max(part.clock_drift_s for part in parts),
+        timeline=follow([part.timeline for part in parts]),
     )
 
 

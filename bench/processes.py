@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.latencies import merge
 from bench.measure import measure
 from bench.measurement import Measurement, total_of
+from bench.timeline import overlay
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def join(parts: list[Measurement], load: Load) -> Measurement:
         wire_bytes=total_of([part.wire_bytes for part in parts]),
         unwarmed=sum(part.unwarmed for part in parts),
         clock_drift_s=max(part.clock_drift_s for part in parts),
+        timeline=overlay([part.timeline for part in parts]),
     )
 
 

@@ -110,8 +110,8 @@ def capacity_table(capacity: Capacity) -> Table:
             )
             for each in capacity.points
         ),
-        note=f"{capacity.text}. Verdicts at 99 % confidence. Goodput: answered within the bound. "
-        "-: too few independent requests for that one.",
+        note="Verdicts at 99 % confidence. Goodput: answered within the bound. -: too few "
+        "independent requests for that one.",
     )
 
 
@@ -185,13 +185,22 @@ def number_text(value: float) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def names_apart(measurements: Sequence[Measurement]) -> list[str]:
+    """Return a name for each measurement, with its load where a name comes twice."""
+    names = [each.name for each in measurements]
+    return [
+        each.name if names.count(each.name) == 1 else f"{each.name}, {load_text(each)}"
+        for each in measurements
+    ]
+
+
 def load_text(measurement: Measurement) -> str:
     """Return such as ``open, Poisson 200/s; 128 candidates``."""
     load, workload = measurement.load, measurement.workload["name"]
     if load["mode"] == "closed":
         return f"closed, {load['concurrency']} at once; {workload}"
     pattern = str(load["pattern"]).capitalize()
-    return f"open, {pattern} {load['rate_per_s']:g}/s; {workload}"
+    return f"open, {pattern} {load['rate_per_s']:,.4g}/s; {workload}"
 
 
 def environment_text(environment: Environment) -> str:

@@ -10,7 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.measurement import load_measurements, save_measurements
+from bench.results_file import (
+    load_measurements,
+    load_results,
+    results_json,
+    save_measurements,
+    save_results,
+)
 from rankers.requests import save_requests
 
 
@@ -89,6 +95,7 @@ def test_compare_measures_in_turn_and_gives_ratios(bench, artifact, ranker_file,
     assert done.exit_code == 0, done.output
     assert [each.name for each in load_measurements(out)] == ["sum torch eager", "sum onnx fp32"]
     assert json.loads(done.stdout)["ratios"][0]["target"] == "sum onnx fp32"
+    assert json.loads(done.stdout) == results_json(load_results(out).found)
     assert "round 2 of 2" in done.stderr
 
 
@@ -130,13 +137,18 @@ class TestCapacity:
     def test_gives_one_object_with_the_curve(self, bench, ranker_file, tmp_path):
         out = tmp_path / "out.json"
         done = bench(
-            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10, "--threads", 1,
-            "--out", out, "--json",
+            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10,
+            "--threads", 1, "--out", out, "--json",
         )  # fmt: skip
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"
         assert found["points"]
         assert len(load_measurements(out)) == len(found["points"])
+        kept = load_results(out).found
+        assert (kept.rate_per_s, kept.text) == (found["rate_per_s"], found["text"])
+        assert [each.verdict.to_json() for each in kept.points] == [
+            each["verdict"] for each in found["points"]
+        ]
         assert done.exit_code == (1 if found["rate_per_s"] is None else 0)
 
     def test_prints_the_curve(self, bench, ranker_file):
@@ -164,6 +176,47 @@ class TestReport:
 
     def test_a_missing_folder_is_exit_2(self, bench, tmp_path):
         assert bench("report", "--results", tmp_path / "nowhere").exit_code == 2
+
+    def test_a_page_of_html_is_made_from_files_alone(self, bench, found_of, tmp_path):
+        for name in ("capacity", "sweep"):
+            save_results(found_of[name], tmp_path / f"{name}.json")
+        page = tmp_path / "page.html"
+        done = bench(
+            "report", "--html", page, tmp_path / "capacity.json", tmp_path / "sweep.json", "--json"
+        )
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["page"] == str(page)
+        assert "<title>rankserve: capacity, sweep</title>" in page.read_text()
+        assert not (tmp_path / "benchmarks.md").exists()
+
+    def test_pictures_are_drawn_and_kept_current(self, bench, found_of, tmp_path):
+        results, pictures = tmp_path / "results", tmp_path / "pictures"
+        save_results(found_of["compare"], results / "a.json")
+        options = (
+            "report", "--results", results, "--out", tmp_path / "page.md", "--pictures", pictures,
+        )  # fmt: skip
+        assert bench(*options).exit_code == 0
+        assert {each.name for each in pictures.iterdir()} == {"a-light.png", "a-dark.png"}
+        assert bench(*options, "--check").exit_code == 0
+        (pictures / "a-dark.png").unlink()
+        done = bench(*options, "--check", "--json")
+        assert done.exit_code == 1
+        assert json.loads(done.stdout)["pictures_behind"] == [str(pictures / "a-dark.png")]
+        assert not (pictures / "a-dark.png").exists()
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (("some.json",), "--html"),
+            (("--html", "p.html", "--check"), "leave out --check"),
+            (("--html", "p.html", "nowhere.json"), "nowhere.json"),
+        ],
+    )
+    def test_wrong_use_is_one_line_and_exit_2(self, bench, wrong, said):
+        done = bench("report", *wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_an_unknown_command_names_the_nearest(bench):
