@@ -96,14 +96,13 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
 
 def capacity_table(capacity: Capacity) -> Table:
     """Return one row for each rate that was tried, ascending."""
+    first = capacity.points[0].measurement if capacity.points else None
     return Table(
-        title=f"Capacity of {capacity.points[0].measurement.name}"
-        if capacity.points
-        else "Capacity",
+        title=f"Capacity of {first.name}: {first.workload['name']}" if first else "Capacity",
         columns=("requests/s", "p50, ms", "p99, ms", "goodput/s", capacity.slo.text),
         rows=tuple(
             (
-                number_text(each.rate_per_s),
+                f"{number_text(each.rate_per_s)}{' (void)' if each.measurement.void else ''}",
                 *(percentile_text(each.measurement.percentile(q)) for q in (0.5, 0.99)),
                 number_text(each.goodput_per_s),
                 each.verdict.answer,

@@ -106,7 +106,7 @@ def log_axis(axis: Any) -> None:
     low, high = sorted(axis.get_view_interval())
     ratio = high / low if low > 0 else 10.0
     if ratio < 5:
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
     else:
         steps = (1.0,) if ratio > 10**4 else (1.0, 2.0, 5.0)
         axis.set_major_locator(LogLocator(subs=steps, numticks=20))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from bench.measurement import Measurement
 
-# More curves than this cannot be told apart.
-MOST_CURVES = 8
+# Colours and line styles repeat after these.
+MOST_CURVES = len(COLOURS)
 _LEVELS = ((1.0, "all"), (0.5, "p50"), (0.1, "p90"), (0.01, "p99"), (1e-3, "p99.9"),
            (1e-4, "p99.99"), (1e-5, "p99.999"))  # fmt: skip
 
@@ -29,13 +29,19 @@ def latency_picture(measurements: Sequence[Measurement]) -> Picture:
 
     A percentile is read off where a curve crosses its line; the bar across it is the 95 % interval.
     """
+    drawn = [each for each in measurements if each.response.count]
+    left_out = len(drawn) - MOST_CURVES
+    if left_out > 0:
+        best = sorted(drawn, key=lambda each: each.response.point_us(0.99))[:MOST_CURVES]
+        drawn = [each for each in drawn if any(each is one for one in best)]
     return Picture(
         "latency",
         "How slow the slowest are: share of requests that took at least so long",
         "For each response time, the share of requests that took at least as long. Further left "
         "is faster; the lower end is the tail. Broad bars are 95 % intervals of the percentiles; "
-        "a percentile without one rests on too few independent requests.",
-        partial(latency_figure, measurements[:MOST_CURVES]),
+        "a percentile without one rests on too few independent requests."
+        + (f" The {left_out} with the slowest p99 are left out." if left_out > 0 else ""),
+        partial(latency_figure, drawn),
     )
 
 

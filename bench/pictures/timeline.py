@@ -35,7 +35,8 @@ def timeline_picture(measurement: Measurement) -> Picture:
         f"{curve_label(measurement)}: {load_text(measurement)}{rounds}",
         "Each step is a slice of the run, by when requests were due. A stall stands out in the "
         "slowest of a slice; in a closed loop it also leaves slices without a request, which are "
-        "shaded. Sent late: by the generator's own lag, or because every worker was busy.",
+        "shaded. Sent late: by the generator's own lag, or because every worker was busy."
+        + (f" Void: {'; '.join(measurement.void)}." if measurement.void else ""),
         partial(timeline_figure, measurement),
     )
 

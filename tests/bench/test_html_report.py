@@ -43,8 +43,8 @@ def test_every_kind_has_its_chapter_tables_and_pictures(page_of, found_of):
     page = page_of(*found_of.values())
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
-        "Runs", "Comparison: a and b", "Capacity of a", "Crossover: a and b", "Serving settings",
-        "Demo: tiny", "Measured on",
+        "Runs", "Comparison: a and b", "Capacity of a: 3 candidates", "Crossover: a and b",
+        "Serving settings", "Demo: tiny", "Measured on",
     ]  # fmt: skip
     # Two each: latency and Pareto, capacity and the tails at its ends, a crossover for each load.
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)

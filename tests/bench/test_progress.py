@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 
-import click
 import pytest
 from rich.console import Console
 
@@ -34,7 +34,7 @@ def test_on_a_terminal_it_is_a_bar_that_goes_away_and_has_no_thread(how, capsys)
             say(f"step {number} of [many]")  # no markup
             assert threading.active_count() == before
         written = console.file.getvalue()
-        click.echo("a result")
+        sys.stdout.write("a result\n")
     assert "step 0 of [many]" in written
     assert console.file.getvalue().endswith("\x1b[2K")  # its line is cleared
     assert capsys.readouterr().out == "a result\n"  # standard output is left alone

@@ -9,10 +9,10 @@ from bench.attribution import Split
 from bench.load import open_loop
 from bench.pictures.capacity import capacity_figure
 from bench.pictures.crossover import crossover_figure, crossover_pictures
-from bench.pictures.latency import latency_figure
+from bench.pictures.latency import latency_figure, latency_picture
 from bench.pictures.pareto import Place, front, pareto_figure, pareto_picture
 from bench.pictures.split import split_figure
-from bench.pictures.timeline import timeline_figure
+from bench.pictures.timeline import timeline_figure, timeline_picture
 from bench.timeline import record
 
 
@@ -35,6 +35,16 @@ class TestLatency:
         bars = latency_figure([ascending]).axes[0].lines[1:]
         known = [q for q in (0.5, 0.9, 0.99, 0.999) if ascending.percentile(q) is not None]
         assert len(bars) == len(known) < 3
+
+    def test_of_more_than_can_be_told_apart_the_fastest_are_drawn(self, make_measurement):
+        runs = [
+            make_measurement(np.full(400, 0.001 * (9 - place)), target={"name": f"{place}"})
+            for place in range(9)
+        ]
+        picture = latency_picture(runs)
+        labels = picture.draw("black").axes[0].get_legend_handles_labels()[1]
+        assert labels == ["3", "4", "5", "6", "7", "8"]
+        assert "The 3 with the slowest p99 are left out" in picture.caption
 
     def test_runs_of_one_name_are_told_apart_by_their_loads(self, make_measurement):
         load = {"mode": "open", "pattern": "poisson", "rate_per_s": 200.0, "workers": None}
@@ -82,6 +92,11 @@ class TestTimeline:
         assert np.nanmax(by_label["sent late, the latest of the slice"]) > 100
         assert below.get_xlabel() == "time of measuring, s"
 
+    def test_that_a_run_is_void_stands_above_it_and_why_below(self, make_measurement):
+        picture = timeline_picture(make_measurement(steal_share=0.3))
+        assert picture.title.startswith("a (void): closed")
+        assert "Void: 30.0% of CPU time was stolen" in picture.caption
+
     def test_without_a_timeline_there_is_none(self, make_measurement):
         with pytest.raises(ValueError, match="no timeline"):
             timeline_figure(make_measurement())
@@ -96,7 +111,8 @@ class TestPareto:
         assert front([beaten, busy, same, best]) == [best, busy]
 
     def test_names_cover_neither_each_other_nor_points(self):
-        places = [Place(f"setting {n}", 5 + n / 50, 1000 + n, None, None) for n in range(8)]
+        places = [Place(f"setting {n}", 5 + n / 20, 1000 + 5 * n, None, None) for n in range(6)]
+        places.append(Place("far away", 50.0, 5000.0, None, None))
         figure = pareto_figure(places)
         axes = figure.axes[0]
         boxes = [text.get_window_extent() for text in axes.texts]
