@@ -128,7 +128,7 @@ def mean_splits(splits: Sequence[Split]) -> dict[str, Split]:
 def attribution_table(splits: Sequence[Split]) -> Table:
     """Return what the middle and the slowest requests spent their time on, in milliseconds."""
     return Table(
-        title=f"Where the time goes: {len(splits)} traced requests",
+        title=f"Where the time goes: {len(splits):,} traced requests",
         columns=("mean of", "ms", *(name.removesuffix("_us") for name in PARTS), "most of it"),
         rows=tuple(_row(title, mean) for title, mean in mean_splits(splits).items()),
         note="From sending to the scores, in a run of its own: tracing costs time.",

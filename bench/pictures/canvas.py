@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
 
@@ -29,6 +29,8 @@ GROUNDS = {"light": ("#ffffff", "#1b1f24"), "dark": ("#14171b", "#e6e9ed")}
 # Stands for the page's text colour until the SVG is written.
 _INK = "#010203"
 _DPI = 160
+# Characters of a legend that the width has room for.
+_LONGEST = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,29 @@ def _plain(value: float, _: int) -> str:
 
 def legend(axes: Any, ink: str, **where: Any) -> None:
     """Say which line is which."""
-    entries, _ = axes.get_legend_handles_labels()
-    if entries:
+    if axes.get_legend_handles_labels()[0]:
         options = {"loc": "best"} | where
         axes.legend(frameon=False, labelcolor=ink, fontsize=9, handlelength=3.2, **options)
+
+
+def legend_above(axes: Any, ink: str) -> None:
+    """Say which line is which above the axes, where no line is; long names are cut."""
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for text in labels]
+    longest = max(map(len, shown), default=1)
+    if handles:
+        axes.legend(
+            handles, shown, frameon=False, labelcolor=ink, fontsize=9, handlelength=3.2,
+            loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2,
+            ncols=max(1, min(4, _LONGEST // (longest + 8))),
+        )  # fmt: skip
+
+
+def strike_out(axes: Any, points: Sequence[tuple[float, float]], ink: str) -> None:
+    """Cross out points of void runs, and say so in the legend."""
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, linestyle="none", marker="x", markersize=9, color=ink, label="void run")
 
 
 def _inline(svg: str, *, label: str) -> str:

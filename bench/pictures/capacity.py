@@ -16,6 +16,7 @@ from bench.pictures.canvas import (
     legend,
     log_axis,
     new_figure,
+    strike_out,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def capacity_figure(capacity: Capacity, ink: str = "black") -> Figure:
                   label=f"objective: {capacity.slo.text}")  # fmt: skip
     for place, quantile in enumerate(dict.fromkeys((0.5, capacity.slo.quantile))):
         _draw_quantile(above, points, quantile, place)
+    void = [each for each in points if each.measurement.void]
+    levels = (each.measurement.response.point_us(capacity.slo.quantile) / 1e3 for each in void)
+    strike_out(above, [(each.rate_per_s, y) for each, y in zip(void, levels, strict=True)], ink)
     rates = [each.rate_per_s for each in points]
     # What is offered is what would be answered in time, were there no limit.
     below.plot([0, *rates], [0, *rates], color=ink, alpha=0.5, linestyle=(0, (1, 2)),

@@ -17,6 +17,7 @@ from bench.pictures.canvas import (
     legend,
     log_axis,
     new_figure,
+    strike_out,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ def crossover_figure(cells: Sequence[Cell], ink: str = "black") -> Figure:
         axes.set_yscale("log")
         for place in range(len(cells[0].measurements)):
             _draw_target(axes, cells, place, quantile)
+        strike_out(
+            axes,
+            [
+                (cell.candidates, run.response.point_us(quantile) / 1e3)
+                for cell in cells
+                for run in cell.measurements
+                if run.void and run.response.count
+            ],
+            ink,
+        )
     both[0].autoscale_view()
     for axes, quantile in zip(both, COMPARED_QUANTILES, strict=True):
         first = axes is both[0]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.latencies import QUANTILES
-from bench.pictures.canvas import COLOURS, STYLES, Picture, dress, legend, log_axis, new_figure
+from bench.pictures.canvas import (
+    COLOURS,
+    STYLES,
+    Picture,
+    dress,
+    legend_above,
+    log_axis,
+    new_figure,
+)
 from bench.tables import names_apart
 
 if TYPE_CHECKING:
@@ -62,7 +70,7 @@ def latency_figure(measurements: Sequence[Measurement], ink: str = "black") -> F
     axes.minorticks_off()
     axes.set_yticks([level for level, _ in shown], [name for _, name in shown])
     # Above the curves: they may end in any corner.
-    legend(axes, ink, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+    legend_above(axes, ink)
     return figure
 
 

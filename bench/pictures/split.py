@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.attribution import PARTS, mean_splits
-from bench.pictures.canvas import COLOURS, Picture, dress, new_figure
+from bench.pictures.canvas import COLOURS, Picture, dress, legend_above, new_figure
 from bench.tables import ms_text
 
 if TYPE_CHECKING:
@@ -51,6 +51,5 @@ def split_figure(splits: Sequence[Split], ink: str = "black") -> Figure:
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=len(PARTS), loc="lower left",
-                bbox_to_anchor=(0, 1.0), borderaxespad=0.2)  # fmt: skip
+    legend_above(axes, ink)
     return figure

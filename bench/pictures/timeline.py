@@ -13,7 +13,7 @@ from bench.pictures.canvas import (
     Picture,
     count_axis,
     dress,
-    legend,
+    legend_above,
     log_axis,
     new_figure,
 )
@@ -52,12 +52,12 @@ def timeline_figure(measurement: Measurement, ink: str = "black") -> Figure:
     seconds = timeline.edges_s
     some = timeline.counts > 0
     _steps(above, timeline, np.where(some, timeline.slowest_ns / 1e6, np.nan), COLOURS[1],
-           "slowest of the slice", linewidth=1.4)  # fmt: skip
-    _steps(above, timeline, timeline.quantile_us(0.5) / 1e3, COLOURS[0], "p50 of the slice",
+           "slowest of a slice", linewidth=1.4)  # fmt: skip
+    _steps(above, timeline, timeline.quantile_us(0.5) / 1e3, COLOURS[0], "p50 of a slice",
            linewidth=1.8)  # fmt: skip
     if timeline.behind_ns.any():
         late = np.where(timeline.behind_ns > 0, timeline.behind_ns / 1e6, np.nan)
-        _steps(above, timeline, late, COLOURS[4], "sent late, the latest of the slice",
+        _steps(above, timeline, late, COLOURS[4], "sent late, at worst",
                linewidth=1.2, linestyle=(0, (3, 1)))  # fmt: skip
     length_s = np.maximum(np.diff(seconds), 1e-9)
     _steps(below, timeline, timeline.counts / length_s, COLOURS[2], None, linewidth=1.4)
@@ -72,7 +72,7 @@ def timeline_figure(measurement: Measurement, ink: str = "black") -> Figure:
     count_axis(below.yaxis)
     below.set_ylim(0)
     below.set_xlim(0, seconds[-1])
-    legend(above, ink, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+    legend_above(above, ink)
     return figure
 
 

@@ -75,3 +75,13 @@ def test_a_logarithmic_axis_has_several_numbers_and_no_powers(limits):
     ]
     assert 3 <= len(shown) <= 14
     assert not any("$" in text or "e" in text for text in shown)
+
+
+@pytest.mark.parametrize("length", [5, 30, 60, 300])
+def test_names_of_any_length_leave_the_axes_their_width(make_measurement, length):
+    runs = [make_measurement(target={"name": f"{place}" * length}) for place in range(4)]
+    figure = latency_picture(runs).draw("black")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.get_position().width > 0.8
+    assert axes.get_legend().get_window_extent().x1 <= figure.bbox.x1

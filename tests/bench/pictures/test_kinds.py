@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,15 @@ class TestCapacity:
         hollow = {line.get_xdata()[0]: line.get_markerfacecolor() == "none" for line in points}
         assert hollow == {100.0: False, 140.0: True}
 
+    def test_void_runs_are_crossed_out(self, found_of):
+        found = found_of["capacity"]
+        assert lines(capacity_figure(found).axes[0], "void run") == []
+        disturbed = replace(found.points[1].measurement, steal_share=0.3)
+        points = (found.points[0], replace(found.points[1], measurement=disturbed))
+        (crosses,) = lines(capacity_figure(replace(found, points=points)).axes[0], "void run")
+        assert crosses.get_xdata().tolist() == [140.0]
+        assert crosses.get_ydata().tolist() == [disturbed.response.point_us(0.99) / 1e3]
+
 
 class TestTimeline:
     def test_a_stall_is_seen_in_the_slowest_and_in_what_was_sent_late(self, make_measurement):
@@ -88,8 +99,8 @@ class TestTimeline:
         found = open_loop(call, [0], schedule_s=np.arange(200) / 200, workers=1)
         above, below = timeline_figure(make_measurement(timeline=record(found))).axes
         by_label = {each.get_label(): each.get_data().values for each in above.patches}
-        assert np.nanmax(by_label["slowest of the slice"]) >= 200  # ms
-        assert np.nanmax(by_label["sent late, the latest of the slice"]) > 100
+        assert np.nanmax(by_label["slowest of a slice"]) >= 200  # ms
+        assert np.nanmax(by_label["sent late, at worst"]) > 100
         assert below.get_xlabel() == "time of measuring, s"
 
     def test_that_a_run_is_void_stands_above_it_and_why_below(self, make_measurement):
@@ -137,6 +148,14 @@ class TestCrossover:
         (line,) = lines(p50, "b")
         assert line.get_xdata().tolist() == [1, 100]
         assert p99.get_title() == "p99"
+
+    def test_void_runs_are_crossed_out(self, found_of):
+        cell = found_of["crossover"].cells[0]
+        void = replace(cell.measurements[1], steal_share=0.3)
+        cells = [replace(cell, measurements=(cell.measurements[0], void))]
+        for axes, quantile in zip(crossover_figure(cells).axes, (0.5, 0.99), strict=True):
+            (crosses,) = lines(axes, "void run")
+            assert crosses.get_ydata().tolist() == [void.response.point_us(quantile) / 1e3]
 
 
 def test_the_parts_of_the_time_add_up_to_all_of_it():
