@@ -85,7 +85,7 @@ def _demo(found: re.Match[str]) -> str:
 
 
 def _figure(found: re.Match[str]) -> str:
-    from bench.capacity import Capacity
+    from bench.capacity_curve import Capacity
     from bench.latencies import percentile_label
     from bench.results_file import load_results
     from bench.tables import ms_text, number_text

@@ -7,7 +7,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING
 
 from bench.attribution import attribution_table
-from bench.capacity import Capacity
+from bench.capacity_curve import Capacity
 from bench.compare import Comparison
 from bench.crossover import Crossover, crossover_table
 from bench.demo_report import Demo, auc_text, demo_table, size_text

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.attribution import Split, pack_splits, unpack_splits
-from bench.capacity import Capacity
+from bench.capacity_curve import Capacity
 from bench.compare import Comparison
 from bench.crossover import Crossover
 from bench.demo_report import Demo

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bench.capacity import Capacity, Point
+    from bench.capacity_curve import Capacity, Point
 
 
 def capacity_picture(capacity: Capacity) -> Picture:

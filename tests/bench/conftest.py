@@ -165,7 +165,7 @@ def make_measurement(machine) -> Callable[..., Measurement]:
 @pytest.fixture
 def found_of(make_measurement) -> dict[str, Found]:
     """Return something of every kind that a results file holds, of made-up latencies."""
-    from bench.capacity import Capacity, point
+    from bench.capacity_curve import Capacity, Point
     from bench.compare import Comparison, Ratio
     from bench.crossover import Cell, Crossover
     from bench.demo_report import Demo, Variant
@@ -191,8 +191,8 @@ def found_of(make_measurement) -> dict[str, Found]:
     comparison = Comparison(turns, ratios)
     slo = parse_slo("p99=20ms")
     points = (
-        point(slo, 100.0, of("a", 0.002, **at(100.0))),
-        point(slo, 140.0, of("a", 0.02, **at(140.0))),
+        Point.judged(slo, 100.0, of("a", 0.002, **at(100.0))),
+        Point.judged(slo, 140.0, of("a", 0.02, **at(140.0))),
     )
     winners = (Winner(0.5, "b", (), 1.9), Winner(0.99, "b", ("a",), 1.2))
     settings = (Setting(2, 1, 0), Setting(2, 1, 500))
