@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Beyond this many threads one process spends its time on switching between them.
 _WORKERS_OF_A_SERVER = 64
+# Requests next in size on either side, that a first one of a size is compared with.
+_ALIKE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +240,20 @@ def _measure_once(
 
 
 def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: Load) -> int:
-    """Count requests that were the first of their size and took over three times the median."""
+    """Count requests that were the first of their size and took over three times as long as others.
+
+    The others are those nearest in size: many candidates take longer than few, cold or not.
+    """
     if not result.ok:
         return 0
     warmed = workload.requests.candidates[: load.warmup]
     sizes, firsts = np.unique(candidates, return_index=True)
     new = firsts[~np.isin(sizes, warmed)]
-    service_s = result.service_s
-    return int((service_s[new] > 3 * np.median(service_s)).sum())
+    by_size = np.argsort(candidates, kind="stable")
+    service_s = result.service_s[by_size]
+    ranks = np.argsort(by_size)[new]
+    usual_s = [np.median(service_s[max(0, each - _ALIKE) : each + _ALIKE + 1]) for each in ranks]
+    return int((service_s[ranks] > 3 * np.array(usual_s)).sum())
 
 
 def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:

@@ -85,7 +85,7 @@ class Measurement:
         wire_bytes: Tensors sent and received by the answered requests of a served target, without
             the protocol's framing; None in process.
         unwarmed: Requests that were the first of their number of candidates, the warm-up included,
-            and took over three times the median.
+            and took over three times as long as others of about that number.
         clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.

@@ -58,7 +58,7 @@ def _disturbances(measurement: Measurement) -> Iterator[str]:
     if measurement.unwarmed > LARGEST_UNWARMED_SHARE * counts.sent:
         yield (
             f"{measurement.unwarmed} requests were the first of their number of candidates and "
-            "took over three times the median: warm up with more requests (--warmup)"
+            "took over three times as long as others: warm up with more requests (--warmup)"
         )
     queues_by_itself = measurement.target.get("instances") is None
     if queues_by_itself and counts.late > LARGEST_LATE_SHARE * counts.sent:

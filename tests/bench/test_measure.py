@@ -11,6 +11,7 @@ from bench.measure import Load, measure, measure_interleaved
 from bench.targets import CallableTarget
 from bench.workload import draw_workload
 from rankers.errors import UserError
+from rankers.requests import RequestBatch
 
 
 def scores(request):
@@ -159,6 +160,23 @@ def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
     warm = measure(compiling(), workload, Load(count=80, warmup=len(workload.requests)))
     assert cold.unwarmed == sizes - 1  # the first request is looked at before
     assert warm.unwarmed == 0
+
+
+def test_large_requests_that_take_long_by_nature_are_no_cold_ones():
+    sizes = np.concatenate([np.full(150, 1), np.arange(2, 52)])  # each large size comes once
+    log = RequestBatch(
+        user={"age": np.zeros(200, dtype=np.float32)},
+        items={"price": np.zeros((int(sizes.sum()), 2), dtype=np.float32)},
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+    )
+
+    def score(request):
+        time.sleep(0.0002 * request.candidates)
+        return np.zeros(request.candidates)
+
+    target = CallableTarget("proportional", score)
+    found = measure(target, draw_workload(log), Load(count=200, warmup=1))
+    assert found.unwarmed <= 10  # some may be held up; by nature 45 take three times the median
 
 
 def test_cpu_of_the_caller_is_measured(log):
