@@ -6,8 +6,7 @@ python .ci/readme.py --check    exit 1 if the README does not say what they say
 Between `<!-- help: NAME -->` and `<!-- /help -->` stands the help of `python -m NAME`; between
 `<!-- demo: FILE -->` and `<!-- /demo -->` the tables of a results file in bench/results/; after
 `<!-- picture: FILE -->` its picture. A figure in a sentence stands between
-`<!-- figure: FILE, TARGET, WHAT -->` and `<!-- /figure -->`, where WHAT is a percentile (p50),
-requests/s or candidates/s, or, of a comparison or a demo, `ratio p50`; of a capacity, `capacity`.
+`<!-- figure: FILE, TARGET, WHAT -->` and `<!-- /figure -->`; WHAT is as in `bench/quotes.py`.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def with_figures(text: str) -> str:
     """Return the README with each figure as its results file has it.
 
     Raises:
-        LookupError: No such target or quantity is in the file.
+        LookupError: No such target or quantity is in the file, or it is void.
     """
     begin = r"<!-- figure: (?P<file>[^,]+), (?P<target>.+?), (?P<what>[^,>]+?) -->"
     return _replace(text, begin, "<!-- /figure -->", _figure, lines=False)
@@ -85,30 +84,10 @@ def _demo(found: re.Match[str]) -> str:
 
 
 def _figure(found: re.Match[str]) -> str:
-    from bench.capacity_curve import Capacity
-    from bench.latencies import percentile_label
+    from bench.quotes import quote
     from bench.results_file import load_results
-    from bench.tables import ms_text, number_text
 
-    file, target, what = found["file"], found["target"], found["what"]
-    results = load_results(RESULTS / file).found
-    if what == "capacity" and isinstance(results, Capacity) and results.rate_per_s:
-        return f"{number_text(results.rate_per_s)} requests/s"
-    ratios = getattr(getattr(results, "comparison", results), "ratios", ())
-    for each in ratios:
-        if each.target == target and what == f"ratio {percentile_label(each.quantile)}":
-            return f"{each.value:.2f}"
-    # The first of that name: the demo's closed loop comes before its open one.
-    for each in results.measurements:
-        if each.name != target:
-            continue
-        if what in {"requests/s", "candidates/s"}:
-            rate = each.requests_per_s if what == "requests/s" else each.candidates_per_s
-            return f"{number_text(rate)} {what}"
-        percentile = each.percentile(float(what.removeprefix("p")) / 100)
-        if percentile is not None:
-            return f"{ms_text(percentile.value_us)} ms"
-    raise LookupError(f"{file} has no {what} of {target!r}")
+    return quote(load_results(RESULTS / found["file"]).found, found["target"], found["what"])
 
 
 def _picture(found: re.Match[str]) -> str:
