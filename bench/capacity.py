@@ -35,6 +35,10 @@ _BEYOND = (1.25, 1.6)
 _PROBED = 200
 # A first run is so long that it holds in spite of so many misses: 1,001 requests for a p99.
 _MISSES_ALLOWED = 3
+# Of the budget, for the one rate that is hardest to decide.
+_LONGEST_SHARE = 1 / 4
+# About so many find a capacity.
+_RUNS_OF_A_SEARCH = 10
 _LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
 
 
@@ -139,10 +143,8 @@ def find_capacity(
         say: Is told of each rate before it is tried.
 
     Raises:
-        UserError: The target does not score, or the budget is not above 0.
+        UserError: The target does not score, or the budget does not hold even one run.
     """
-    if budget_s <= 0:
-        raise UserError(f"a budget of {budget_s:g} s was given; it must be above 0")
     search = _Search(
         target=target,
         workload=workload,
@@ -151,8 +153,14 @@ def find_capacity(
         command=command,
         say=say,
         until=time.monotonic() + budget_s,
-        longest_run_s=budget_s / 10,
+        longest_run_s=budget_s * _LONGEST_SHARE,
     )
+    if budget_s < search.sustained_s:
+        raise UserError(
+            f"a budget of {budget_s:g} s does not hold even one run: at a bound of "
+            f"{slo.bound_ms:g} ms each takes {search.sustained_s:.3g} s or more; give --budget "
+            f"{math.ceil(_RUNS_OF_A_SEARCH * search.sustained_s)}"
+        )
     return search.run()
 
 
@@ -176,7 +184,7 @@ class _Search:
         return requests_needed(_MISSES_ALLOWED, self.slo.quantile)
 
     @property
-    def _sustained_s(self) -> float:
+    def sustained_s(self) -> float:
         """How long a run takes at least.
 
         Above the capacity a queue grows by the excess: within this time, an excess as large as the
@@ -187,6 +195,13 @@ class _Search:
 
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
+        takes_s = self._fewest / probed * 2
+        if takes_s > self.until - time.monotonic():
+            raise UserError(
+                f"the budget does not hold even one run: {self._fewest:,} requests at half of what "
+                f"it does in a closed loop ({probed:,.3g}/s) take {takes_s:,.0f} s; give --budget "
+                f"{math.ceil(_RUNS_OF_A_SEARCH * takes_s)}"
+            )
         low, high = self._bracket(probed)
         while low and high and high / low > RESOLUTION and not self._out_of_time():
             middle = math.sqrt(low * high)
@@ -228,7 +243,7 @@ class _Search:
 
     def _try(self, rate: float) -> Point:
         """Measure at a rate: until it is decided, in one run or a longer second one."""
-        least = max(self._fewest, math.ceil(rate * self._sustained_s))
+        least = max(self._fewest, math.ceil(rate * self.sustained_s))
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
@@ -257,7 +272,7 @@ class _Search:
         )
 
     def _out_of_time(self) -> bool:
-        return time.monotonic() + self._sustained_s > self.until
+        return time.monotonic() + self.sustained_s > self.until
 
     def _remark(self, low: float | None, high: float | None) -> str:
         """Return what the reader must know of the answer; most answers need nothing."""

@@ -194,7 +194,7 @@ def workloads(as_json: bool) -> None:
               help="Of the synthetic log.")  # fmt: skip
 @click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Sent through the client; their scores are compared.")  # fmt: skip
-@click.option("--measured", type=click.IntRange(min=1), default=1000, show_default=True,
+@click.option("--measured", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Requests that each variant is measured with.")  # fmt: skip
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build/demo"),
               show_default=True, help="The folder of what is made.")  # fmt: skip

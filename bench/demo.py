@@ -56,7 +56,7 @@ class DemoOptions:
     data: Path | None = None
     rows: int = 400_000
     requests: int = 2000
-    measured: int = 1000
+    measured: int = 2000
     recipe: str = "cpu-fp32"
 
 

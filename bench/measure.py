@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Beyond this many threads one process spends its time on switching between them.
 _WORKERS_OF_A_SERVER = 64
+# How much further in the workload the next round begins where nobody knows how many it will send; a
+# prime, so that the rounds come to begin everywhere.
+_DURATION_STEP = 97
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Load:
             it queues by itself.
         warmup: Requests before the clock starts.
         seed: Of the arrivals; round r takes ``seed + r``.
+        first: The place of the first request in the workload: each round goes on where the last
+            one ended, and all targets of a round get the same requests at the same arrivals.
     """
 
     count: int | None = 2000
@@ -51,6 +56,7 @@ class Load:
     workers: int | None = None
     warmup: int = 100
     seed: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.duration_s is None):
@@ -180,6 +186,7 @@ def _one_round(load: Load, number: int, rounds: int) -> Load:
         duration_s=None if load.duration_s is None else load.duration_s / rounds,
         warmup=again if number else load.warmup,
         seed=load.seed + number,
+        first=load.first + number * (_DURATION_STEP if count is None else count),
     )
 
 
@@ -240,7 +247,9 @@ def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: L
     """Count requests that were the first of their size and took over three times the median."""
     if not result.ok:
         return 0
-    warmed = workload.requests.candidates[: load.warmup]
+    # Before: the warm-up, and what earlier rounds sent.
+    sent_before = np.arange(-load.warmup, load.first) % len(workload.requests)
+    warmed = workload.requests.candidates[sent_before]
     sizes, firsts = np.unique(candidates, return_index=True)
     new = firsts[~np.isin(sizes, warmed)]
     service_s = result.service_s
@@ -257,6 +266,7 @@ def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResul
             count=load.count,
             duration_s=load.duration_s,
             warmup=load.warmup,
+            first=load.first,
         )
     return open_loop(
         target,
@@ -264,6 +274,7 @@ def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResul
         schedule_s=_schedule(load, load.rate_per_s),
         workers=load.workers or target.instances or _WORKERS_OF_A_SERVER,
         warmup=load.warmup,
+        first=load.first,
     )
 
 

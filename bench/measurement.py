@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.effective import effective_count
+from bench.effective import worth
 from bench.environment import Environment
 from bench.latencies import QUANTILES, Latencies, merge
 from bench.validity import void_reasons
@@ -156,10 +156,9 @@ class Measurement:
         That needs their order: without exact samples they are taken as independent.
         """
         samples = self.response.samples_ns
-        if samples is None or not len(samples):
+        if samples is None:
             return float(self.response.count)
-        bound_ns = self.response.point_us(quantile) * 1e3
-        return effective_count(samples > bound_ns, self.rounds)
+        return worth(samples, quantile, self.rounds)
 
     def percentile(self, quantile: float) -> Percentile | None:
         """Return a percentile of the response times; None if too few to know it.
