@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.capacity_curve import Capacity, Point
 from bench.early_stopping import requests_needed
 from bench.measure import Load, measure
 from bench.validity import LARGEST_LAG_SHARE
@@ -23,8 +24,6 @@ from rankers.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.early_stopping import Verdict
-    from bench.measurement import Measurement
     from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
@@ -37,83 +36,11 @@ _PROBED = 200
 _MISSES_ALLOWED = 3
 # Of the budget, for the one rate that is hardest to decide.
 _LONGEST_SHARE = 1 / 4
+# A second run has what the first lacked, and a third as much again for luck.
+_LUCK = 4 / 3
 # About so many find a capacity.
 _RUNS_OF_A_SEARCH = 10
 _LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What a target did at one rate.
-
-    Attributes:
-        rate_per_s: Of the Poisson arrivals.
-        verdict: Whether the objective holds there.
-        goodput_per_s: Requests answered within the objective's bound, per second.
-        generator_is_late: Whether the generator's own lag is too large a part of the bound.
-        measurement: All else.
-    """
-
-    rate_per_s: float
-    verdict: Verdict
-    goodput_per_s: float
-    generator_is_late: bool
-    measurement: Measurement
-
-    @property
-    def holds(self) -> bool:
-        """Whether the objective was shown to hold."""
-        return self.verdict.answer == "holds"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the point as JSON-ready data."""
-        return {
-            "rate_per_s": self.rate_per_s,
-            "verdict": self.verdict.to_json(),
-            "goodput_per_s": self.goodput_per_s,
-            "generator_is_late": self.generator_is_late,
-            "measurement": self.measurement.to_json(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How much a target can do within an objective.
-
-    Attributes:
-        slo: The objective.
-        rate_per_s: The highest rate that was shown to hold; None if none was.
-        limit_per_s: The lowest rate above it that did not; None if every rate held.
-        points: Every rate that was measured, ascending.
-        remark: What the reader must know of the answer; may be empty.
-    """
-
-    slo: Slo
-    rate_per_s: float | None
-    limit_per_s: float | None
-    points: tuple[Point, ...]
-    remark: str
-
-    @property
-    def text(self) -> str:
-        """The answer in one line."""
-        if self.rate_per_s is None:
-            said = f"{self.slo.text} was not shown to hold at any rate"
-        else:
-            said = f"{self.slo.text} holds up to {self.rate_per_s:,.4g} requests/s"
-        return f"{said}: {self.remark}" if self.remark else said
-
-    def to_json(self) -> dict[str, Any]:
-        """Return answer and curve as JSON-ready data."""
-        return {
-            "kind": "rankserve-capacity",
-            "schema": 1,
-            "slo": self.slo.to_json(),
-            "rate_per_s": self.rate_per_s,
-            "limit_per_s": self.limit_per_s,
-            "text": self.text,
-            "points": [each.to_json() for each in self.points],
-        }
 
 
 def find_capacity(
@@ -247,20 +174,23 @@ class _Search:
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
-            most = int(rate * self.longest_run_s)
-            # What the first run lacked, and a third as much again for luck.
-            longer = min(most, (least + more) * 4 // 3)
+            longest_s = self.longest_run_s
+            if not any(each.holds for each in self.points.values()):
+                # A lower rate would give even less to go by: half of what is left is for this one.
+                longest_s = max(longest_s, (self.until - time.monotonic()) / 2)
+            most = int(rate * longest_s)
+            longer = min(most, math.ceil((least + more) * _LUCK))
             if longer > 1.2 * least:
-                point = self._measure(rate, longer)
+                point = self._measure(rate, longer, again=True)
         self.points[rate] = point
         return point
 
-    def _measure(self, rate: float, count: int) -> Point:
+    def _measure(self, rate: float, count: int, *, again: bool = False) -> Point:
         count = max(1, min(count, int(rate * (self.until - time.monotonic()))))
         self.say(f"{rate:,.4g} requests/s: {count:,} requests")
-        load = replace(
-            self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)
-        )
+        # No two runs have the same arrivals, or a second one would repeat the first's luck.
+        seed = self.load.seed + 2 * len(self.points) + again
+        load = replace(self.load, count=count, rate_per_s=rate, seed=seed)
         found = measure(self.target, self.workload, load, command=self.command)
         lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
         return Point(
@@ -285,13 +215,21 @@ class _Search:
                 "the generator's own lag is above 5 % of the bound beyond it and may be the limit; "
                 "give it a core of its own"
             )
-        if failed.verdict.answer == "undecided":
-            return f"{failed.rate_per_s:,.4g}/s is undecided; a larger --budget may find more"
+        open_rates = [each for each in self.points.values() if each.verdict.more]
+        if open_rates and (low is None or failed.verdict.answer == "undecided"):
+            point = failed if failed in open_rates else open_rates[-1]
+            return f"{point.rate_per_s:,.4g}/s is undecided; {self._budget_to_decide(point)}"
         if low is None:
             return f"even {failed.rate_per_s:,.4g} requests/s is too much for it"
         if failed.rate_per_s / low > RESOLUTION * 1.001:
             return f"{failed.rate_per_s:,.4g}/s does not; a larger --budget finds the limit closer"
         return ""
+
+    def _budget_to_decide(self, point: Point) -> str:
+        more = point.verdict.more or 0
+        seconds = (point.verdict.requests + more) * _LUCK / point.rate_per_s
+        budget = math.ceil(seconds / _LONGEST_SHARE)
+        return f"it needs about {more:,} more requests: give --budget {budget:,}"
 
 
 def _round(rate: float) -> float:

@@ -11,7 +11,7 @@ from bench.latencies import percentile_label, sample_floor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.capacity import Capacity
+    from bench.capacity_curve import Capacity
     from bench.compare import Ratio
     from bench.environment import Environment
     from bench.latencies import Percentile

@@ -173,7 +173,7 @@ def main(
     if as_json:
         print_json(result)
         return
-    for each in virtual:
+    for each in virtual if virtual_seeds else ():
         click.echo(
             f"{each['load']:.0%} by a virtual clock: theory within the interval in "
             f"{each['theory_within_interval']} of the {each['p99_given']} runs with a p99 "
