@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench.command_options import TARGET_HELP, given_command, load_options, open_all
 from bench.grid_commands import crossover, sweep
 from bench.printing import keep, print_tables, say_line
+from bench.run_command import run
 from rankers.command_line import CommandLine, json_option, print_json
-from rankers.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.attribution import Split
-    from bench.measure import Load
-    from bench.workload import Workload
-
-# Of one traced run: the server writes some 1.2 kB for each.
-_MOST_TRACED = 5000
 
 
 @click.group(cls=CommandLine)
@@ -31,55 +21,9 @@ def main() -> None:
     """Measure the latency of rankers, soundly."""
 
 
+main.add_command(run)
 main.add_command(crossover)
 main.add_command(sweep)
-
-
-@main.command(epilog=TARGET_HELP)
-@click.argument("target")
-@click.option(
-    "--trace", is_flag=True, help="Of a grpc:// target: split the time of single requests, after."
-)
-@click.option("--processes", type=int, default=1, show_default=True,
-              help="That generate the load together.")  # fmt: skip
-@load_options
-def run(
-    target: str, trace: bool, processes: int, out: Path | None, as_json: bool, **options: Any
-) -> None:
-    """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
-    from bench.measure import measure
-    from bench.tables import cost_texts, latency_table
-    from bench.targets import open_target
-
-    if trace and not target.startswith("grpc://"):
-        raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
-
-    with ExitStack() as opened:
-        (subject,), workload, load = open_all([target], opened, **options)
-        if processes == 1:
-            measurement = measure(subject, workload, load, command=given_command())
-        else:
-            from bench.processes import measure_in_processes
-
-            anew = partial(
-                open_target, target, device=options["device"], threads=options["threads"]
-            )
-            measurement = measure_in_processes(
-                anew, workload, load, processes=processes, command=given_command()
-            )
-        splits = _traced(target, workload, load) if trace else []
-    keep([measurement], out)
-    if as_json:
-        print_json(measurement.to_json() | ({"splits": list(map(asdict, splits))} if trace else {}))
-        return
-    tables = [latency_table([measurement])]
-    if trace:
-        from bench.attribution import attribution_table
-
-        tables.append(attribution_table(splits))
-    print_tables(tables, [measurement])
-    for line in cost_texts(measurement):
-        click.echo(line)
 
 
 @main.command(epilog=TARGET_HELP)
@@ -119,6 +63,34 @@ def compare(
             say_line(line)
     if fail_if_slower and found.slower:
         say_line(f"slower: {', '.join(found.slower)}")
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--any-machine", is_flag=True, help="Compare what different machines measured.")
+@click.option("--fail-if-slower", is_flag=True, help="Exit 1 if a target became slower.")
+@json_option
+def diff(*, old: Path, new: Path, any_machine: bool, fail_if_slower: bool, as_json: bool) -> None:
+    """Tell what changed from the results file OLD to NEW."""
+    from bench.measurement import load_measurements
+    from bench.recorded import changes
+
+    files = [load_measurements(each) for each in (old, new)]
+    found = changes(files[0], files[1], any_machine=any_machine)
+    for path, measurements in zip((old, new), files, strict=True):
+        for each in measurements:
+            for reason in each.void:
+                say_line(f"void: {each.name} in {path}: {reason}")
+    if as_json:
+        print_json({"changes": [each.to_json() for each in found]})
+    else:
+        for change in found:
+            click.echo(change.text)
+    if not found:
+        say_line("too few requests for any percentile: measure longer")
+    if fail_if_slower and any(each.verdict == "slower" for each in found):
         sys.exit(1)
 
 
@@ -242,13 +214,3 @@ def report(results: Path, out: Path, check: bool, as_json: bool) -> None:
         click.echo(f"{out} {'is up to date' if current else 'written'}")
     if check and not current:
         sys.exit(1)
-
-
-def _traced(target: str, workload: Workload, load: Load) -> list[Split]:
-    """Send the load again with tracing on, to at most as many requests as a file should hold."""
-    from bench.attribution import trace_requests
-    from bench.served import split_address
-
-    _, url, model = split_address(target)
-    shorter = load if load.count is None else replace(load, count=min(load.count, _MOST_TRACED))
-    return trace_requests(url, model, workload, shorter)

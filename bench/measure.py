@@ -11,14 +11,17 @@ import numpy as np
 from bench import arrivals
 from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import Clocks, cpu_times, environment, load_average
+from bench.gpu_state import watched_gpus
 from bench.latencies import record
 from bench.load import LoadResult, closed_loop, open_loop
-from bench.measurement import Counts, Measurement, merge_measurements
+from bench.measurement import Counts, Measurement
+from bench.merging import merge_measurements
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
     from rankers.requests import Array
@@ -46,6 +49,7 @@ class Load:
         seed: Of the arrivals; round r takes ``seed + r``.
         first: The place of the first request in the workload: each round goes on where the last
             one ended, and all targets of a round get the same requests at the same arrivals.
+        slo: The objective that the load is for: what the generator's own lag is held against.
     """
 
     count: int | None = 2000
@@ -57,6 +61,7 @@ class Load:
     warmup: int = 100
     seed: int = 0
     first: int = 0
+    slo: Slo | None = None
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.duration_s is None):
@@ -69,9 +74,11 @@ class Load:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that make a result, as JSON-ready data."""
+        slo = {} if self.slo is None else {"slo": self.slo.to_json()}
         if self.rate_per_s is None:
-            return {"mode": "closed", "concurrency": self.concurrency, "warmup": self.warmup}
-        return {
+            closed = {"mode": "closed", "concurrency": self.concurrency, "warmup": self.warmup}
+            return closed | slo
+        return slo | {
             "mode": "open",
             "pattern": self.pattern,
             "rate_per_s": self.rate_per_s,
@@ -216,7 +223,8 @@ def _measure_once(
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
     clocks = Clocks.read()
-    result = apply_load(load, target, prepared)
+    with watched_gpus(target.describe()["device"]) as watch:
+        result = apply_load(load, target, prepared)
     drift_s = clocks.drift_s(Clocks.read())
     after = cpu_times()
     candidates = workload.requests.candidates[result.index]
@@ -240,6 +248,7 @@ def _measure_once(
         wire_bytes=None if sizes is None else int(sizes(workload.requests)[result.index].sum()),
         unwarmed=_unwarmed(result, candidates, workload, load),
         clock_drift_s=drift_s,
+        gpu=watch.states,
     )
 
 

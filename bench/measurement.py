@@ -10,12 +10,12 @@ from __future__ import annotations
 import binascii
 import json
 import zlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bench.effective import worth
 from bench.environment import Environment
-from bench.latencies import QUANTILES, Latencies, merge
+from bench.latencies import CONFIDENCE, QUANTILES, Latencies
 from bench.validity import void_reasons
 from rankers.errors import UserError
 from rankers.files import write_atomically
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "rankserve-measurement"
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,8 @@ class Measurement:
         unwarmed: Requests that were the first of their number of candidates, the warm-up included,
             and took over three times the median.
         clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
+        gpu: What each GPU was seen to do meanwhile (`bench.gpu_state`); empty for a target on the
+            CPU.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.
     """
@@ -114,6 +115,7 @@ class Measurement:
     wire_bytes: int | None = None
     unwarmed: int = 0
     clock_drift_s: float = 0.0
+    gpu: tuple[dict[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -160,12 +162,12 @@ class Measurement:
             return float(self.response.count)
         return worth(samples, quantile, self.rounds)
 
-    def percentile(self, quantile: float) -> Percentile | None:
+    def percentile(self, quantile: float, confidence: float = CONFIDENCE) -> Percentile | None:
         """Return a percentile of the response times; None if too few to know it.
 
         Its 95 % interval takes into account that requests of one queue, or of one round, are alike.
         """
-        return self.response.percentile(quantile, self.worth(quantile))
+        return self.response.percentile(quantile, self.worth(quantile), confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as JSON-ready data."""
@@ -190,6 +192,7 @@ class Measurement:
             "bytes_per_request": self.bytes_per_request,
             "unwarmed": self.unwarmed,
             "clock_drift_s": self.clock_drift_s,
+            "gpu": list(self.gpu),
             "void": list(self.void),
             "error_messages": list(self.error_messages),
             "duration_s": self.duration_s,
@@ -225,6 +228,7 @@ class Measurement:
             wire_bytes=data.get("wire_bytes"),
             unwarmed=data.get("unwarmed", 0),
             clock_drift_s=data.get("clock_drift_s", 0.0),
+            gpu=tuple(data.get("gpu", ())),
         )
 
 
@@ -259,54 +263,3 @@ def load_measurements(path: Path) -> tuple[Measurement, ...]:
         TypeError, ValueError, AttributeError, IndexError, UserError, binascii.Error, zlib.error,
     ) as error:  # fmt: skip
         raise UserError(f"{path}: damaged: {error}; measure again") from error
-
-
-def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
-    """Join rounds of the same target, workload and load on the same machine.
-
-    Raises:
-        UserError: There are none, or they do not belong together; the message says in what.
-    """
-    if not parts:
-        raise UserError("there are no measurements to merge")
-    first = parts[0]
-    for part in parts[1:]:
-        for field in ("target", "workload", "load", "environment"):
-            if getattr(part, field) != getattr(first, field):
-                raise UserError(
-                    f"measurements of {first.name!r} and {part.name!r} differ in their {field}: "
-                    "they cannot be merged"
-                )
-    messages = dict.fromkeys(message for part in parts for message in part.error_messages)
-    return replace(
-        first,
-        response=merge([part.response for part in parts]),
-        service=merge([part.service for part in parts]),
-        lag=merge([part.lag for part in parts]),
-        counts=sum((part.counts for part in parts[1:]), first.counts),
-        error_messages=tuple(messages)[:3],
-        duration_s=sum(part.duration_s for part in parts),
-        steal_share=_weighted_steal(parts),
-        rounds=_rounds(parts),
-        cpu_s=total_of([part.cpu_s for part in parts]),
-        wire_bytes=total_of([part.wire_bytes for part in parts]),
-        unwarmed=sum(part.unwarmed for part in parts),
-        clock_drift_s=max(part.clock_drift_s for part in parts),
-    )
-
-
-def total_of(values: Sequence[_Number | None]) -> _Number | None:
-    """Return the sum; None where one is not known."""
-    known = [each for each in values if each is not None]
-    return sum(known[1:], start=known[0]) if known and len(known) == len(values) else None
-
-
-def _rounds(parts: Sequence[Measurement]) -> tuple[int, ...]:
-    counts = [count for part in parts for count in part.rounds or (part.response.count,)]
-    return tuple(counts) if len(counts) > 1 else ()
-
-
-def _weighted_steal(parts: Sequence[Measurement]) -> float | None:
-    known = [(part.steal_share, part.duration_s) for part in parts if part.steal_share is not None]
-    seconds = sum(duration for _, duration in known)
-    return sum(share * duration for share, duration in known) / seconds if seconds else None

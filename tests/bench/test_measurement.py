@@ -13,9 +13,9 @@ from bench.measurement import (
     Counts,
     Measurement,
     load_measurements,
-    merge_measurements,
     save_measurements,
 )
+from bench.merging import merge_measurements
 from rankers.errors import UserError
 
 
