@@ -8,6 +8,7 @@ from bench.commands.capacity import capacity, limits
 from bench.commands.compare import compare
 from bench.commands.crossover import crossover
 from bench.commands.demo import demo
+from bench.commands.diff import diff
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.sweep import sweep
@@ -20,5 +21,6 @@ def main() -> None:
     """Measure the latency of rankers, soundly."""
 
 
-for command in (run, compare, capacity, crossover, sweep, limits, workloads, demo, report):
+COMMANDS = (run, compare, diff, capacity, crossover, sweep, limits, workloads, demo, report)
+for command in COMMANDS:
     main.add_command(command)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bench.compare import COMPARED_QUANTILES
 from bench.latencies import percentile_label
 from bench.measure import measure_rounds, round_seconds
-from bench.measurement import Measurement, merge_measurements
+from bench.measurement import Measurement
+from bench.merging import merge_measurements
 from bench.tables import Table
 from bench.winners import Winner, find_winner, rounds_that_tell
 

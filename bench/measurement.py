@@ -7,24 +7,20 @@ when a file is read, so that a file cannot contradict itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bench.effective import effective_count
+from bench.effective import worth
 from bench.environment import Environment
-from bench.latencies import QUANTILES, Latencies, merge
-from bench.timeline import Timeline, follow
+from bench.latencies import CONFIDENCE, QUANTILES, Latencies
+from bench.timeline import Timeline
 from bench.validity import void_reasons
-from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.latencies import Percentile
 
 SCHEMA = 1
 KIND = "rankserve-measurement"
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +83,8 @@ class Measurement:
         unwarmed: Requests that were the first of their number of candidates, the warm-up included,
             and took over three times as long as others of about that number.
         clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
+        gpu: What each GPU was seen to do meanwhile (`bench.gpu_state`); empty for a target on the
+            CPU.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.
         timeline: Its course; None where nothing was answered and in files of before there was one.
@@ -111,6 +109,7 @@ class Measurement:
     wire_bytes: int | None = None
     unwarmed: int = 0
     clock_drift_s: float = 0.0
+    gpu: tuple[dict[str, Any], ...] = ()
     timeline: Timeline | None = None
 
     @property
@@ -154,17 +153,16 @@ class Measurement:
         That needs their order: without exact samples they are taken as independent.
         """
         samples = self.response.samples_ns
-        if samples is None or not len(samples):
+        if samples is None:
             return float(self.response.count)
-        bound_ns = self.response.point_us(quantile) * 1e3
-        return effective_count(samples > bound_ns, self.rounds)
+        return worth(samples, quantile, self.rounds)
 
-    def percentile(self, quantile: float) -> Percentile | None:
+    def percentile(self, quantile: float, confidence: float = CONFIDENCE) -> Percentile | None:
         """Return a percentile of the response times; None if too few to know it.
 
         Its 95 % interval takes into account that requests of one queue, or of one round, are alike.
         """
-        return self.response.percentile(quantile, self.worth(quantile))
+        return self.response.percentile(quantile, self.worth(quantile), confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as JSON-ready data."""
@@ -190,6 +188,7 @@ class Measurement:
             "bytes_per_request": self.bytes_per_request,
             "unwarmed": self.unwarmed,
             "clock_drift_s": self.clock_drift_s,
+            "gpu": list(self.gpu),
             "void": list(self.void),
             "error_messages": list(self.error_messages),
             "duration_s": self.duration_s,
@@ -225,57 +224,6 @@ class Measurement:
             wire_bytes=data.get("wire_bytes"),
             unwarmed=data.get("unwarmed", 0),
             clock_drift_s=data.get("clock_drift_s", 0.0),
+            gpu=tuple(data.get("gpu", ())),
             timeline=Timeline.from_json(data.get("timeline")),
         )
-
-
-def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
-    """Join rounds of the same target, workload and load on the same machine.
-
-    Raises:
-        UserError: There are none, or they do not belong together; the message says in what.
-    """
-    if not parts:
-        raise UserError("there are no measurements to merge")
-    first = parts[0]
-    for part in parts[1:]:
-        for field in ("target", "workload", "load", "environment"):
-            if getattr(part, field) != getattr(first, field):
-                raise UserError(
-                    f"measurements of {first.name!r} and {part.name!r} differ in their {field}: "
-                    "they cannot be merged"
-                )
-    messages = dict.fromkeys(message for part in parts for message in part.error_messages)
-    return replace(
-        first,
-        response=merge([part.response for part in parts]),
-        service=merge([part.service for part in parts]),
-        lag=merge([part.lag for part in parts]),
-        counts=sum((part.counts for part in parts[1:]), first.counts),
-        error_messages=tuple(messages)[:3],
-        duration_s=sum(part.duration_s for part in parts),
-        steal_share=_weighted_steal(parts),
-        rounds=_rounds(parts),
-        cpu_s=total_of([part.cpu_s for part in parts]),
-        wire_bytes=total_of([part.wire_bytes for part in parts]),
-        unwarmed=sum(part.unwarmed for part in parts),
-        clock_drift_s=max(part.clock_drift_s for part in parts),
-        timeline=follow([part.timeline for part in parts]),
-    )
-
-
-def total_of(values: Sequence[_Number | None]) -> _Number | None:
-    """Return the sum; None where one is not known."""
-    known = [each for each in values if each is not None]
-    return sum(known[1:], start=known[0]) if known and len(known) == len(values) else None
-
-
-def _rounds(parts: Sequence[Measurement]) -> tuple[int, ...]:
-    counts = [count for part in parts for count in part.rounds or (part.response.count,)]
-    return tuple(counts) if len(counts) > 1 else ()
-
-
-def _weighted_steal(parts: Sequence[Measurement]) -> float | None:
-    known = [(part.steal_share, part.duration_s) for part in parts if part.steal_share is not None]
-    seconds = sum(duration for _, duration in known)
-    return sum(share * duration for share, duration in known) / seconds if seconds else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,10 +17,14 @@ from rankers.command_line import print_json
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bench.attribution import Split
     from bench.measure import Load
+    from bench.measurement import Measurement
+    from bench.repeated import Spread
+    from bench.targets import Target
     from bench.workload import Workload
 
 # Of one traced run: the server writes some 1.2 kB for each.
@@ -33,44 +38,91 @@ _MOST_TRACED = 5000
 )
 @click.option("--processes", type=int, default=1, show_default=True,
               help="That generate the load together.")  # fmt: skip
+@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Of the whole load, one after the other; says how they spread.")  # fmt: skip
+@click.option("--slo", help="An objective such as p99=10ms: exit 1 unless it is shown to hold.")
 @load_options
 def run(
-    target: str, trace: bool, processes: int, out: Path | None, as_json: bool, **options: Any
-) -> None:
+    *, target: str, trace: bool, processes: int, runs: int, slo: str | None, out: Path | None,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
     """Measure one TARGET in a closed loop, or in an open loop at a --rate."""
-    from bench.attribution import attribution_table
-    from bench.measure import measure
     from bench.results_file import Runs
-    from bench.tables import cost_texts, latency_table
+    from bench.slo import parse_slo
     from bench.targets import open_target
 
     if trace and not target.startswith("grpc://"):
         raise UserError(f"--trace is of a grpc:// target; {target!r} is none")
+    if runs > 1 and processes > 1:
+        raise UserError("--runs is of one process: leave out --processes")
+    objective = None if slo is None else parse_slo(slo)
 
     with ExitStack() as opened:
         (subject,), workload, load = open_all([target], opened, **options)
-        say = opened.enter_context(progress(steps=1))
-        say(f"{subject.name}: {_amount(load)}")
-        if processes == 1:
-            measurement = measure(subject, workload, load, command=given_command())
-        else:
-            from bench.processes import measure_in_processes
-
+        load = replace(load, slo=objective)
+        say = opened.enter_context(progress(steps=runs))
+        if runs == 1:
+            say(f"{subject.name}: {_amount(load)}")
+        if processes > 1:
             anew = partial(
                 open_target, target, device=options["device"], threads=options["threads"]
             )
-            measurement = measure_in_processes(
-                anew, workload, load, processes=processes, command=given_command()
-            )
+            found = _in_processes(anew, workload, load, processes)
+        else:
+            found = _in_runs(subject, workload, load, runs, say)
         if trace:
             say(f"{subject.name}: again, traced")
-        splits = _traced(target, workload, load) if trace else []
-    keep(Runs((measurement,), tuple(splits)), out)
+        splits = _traced(target, workload, load) if trace else None
+    measurement, spreads = found
+    keep(Runs((measurement,), tuple(splits or ())), out)
+    verdict = None if objective is None else objective.judge(measurement)
     if as_json:
-        print_json(measurement.to_json() | ({"splits": list(map(asdict, splits))} if trace else {}))
-        return
+        said = {"splits": splits, "verdict": verdict, "spreads": spreads}
+        print_json(
+            measurement.to_json() | {name: _data(each) for name, each in said.items() if each}
+        )
+    else:
+        _print_run(measurement, splits)
+        for spread in spreads:
+            click.echo(spread.text)
+        if objective is not None and verdict is not None:
+            click.echo(verdict.text(objective.text))
+    if verdict is not None and verdict.answer != "holds":
+        sys.exit(1)
+
+
+def _in_runs(
+    subject: Target, workload: Workload, load: Load, runs: int, say: Callable[[str], None]
+) -> tuple[Measurement, tuple[Spread, ...]]:
+    from bench.measure import measure
+    from bench.repeated import measure_repeatedly
+
+    if runs == 1:
+        return measure(subject, workload, load, command=given_command()), ()
+    return measure_repeatedly(subject, workload, load, runs=runs, command=given_command(), say=say)
+
+
+def _in_processes(
+    anew: Callable[[], Target], workload: Workload, load: Load, processes: int
+) -> tuple[Measurement, tuple[Spread, ...]]:
+    from bench.processes import measure_in_processes
+
+    found = measure_in_processes(anew, workload, load, processes=processes, command=given_command())
+    return found, ()
+
+
+def _data(said: Any) -> Any:
+    """Return what is said beside the measurement as JSON-ready data."""
+    return list(map(asdict, said)) if isinstance(said, list | tuple) else said.to_json()
+
+
+def _print_run(measurement: Measurement, splits: list[Split] | None) -> None:
+    from bench.tables import cost_texts, latency_table
+
     tables = [latency_table([measurement])]
-    if trace:
+    if splits is not None:
+        from bench.attribution import attribution_table
+
         tables.append(attribution_table(splits))
     print_tables(tables, [measurement])
     for line in cost_texts(measurement):

@@ -103,6 +103,22 @@ class TestInterleaved:
         )
         assert found.measurements[0].counts.sent == 40
 
+    def test_rounds_go_on_in_the_workload_and_are_the_same_requests_for_all(self, workload):
+        sent = {"a": [], "b": []}
+
+        def target(name):
+            def score(request):
+                sent[name].append(float(request.items["price"][0, 0]))
+                return scores(request)
+
+            return CallableTarget(name, score)
+
+        load = Load(count=12, warmup=0)
+        measure_interleaved([target("a"), target("b")], workload, load, rounds=4)
+        prices = [float(each.items["price"][0, 0]) for each in workload.requests]
+        # Each was looked at with the first request; ten requests, sent in their order again.
+        assert sent["a"] == sent["b"] == [prices[0], *prices, *prices[:2]]
+
     def test_the_baseline_can_be_named(self, workload):
         load = Load(count=100, warmup=0)
         found = measure_interleaved([FAST, SLOW], workload, load, rounds=10, baseline="slow")

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.measurement import Measurement, merge_measurements
+from bench.measurement import Measurement
+from bench.merging import merge_measurements
 from rankers.errors import UserError
 
 
