@@ -174,7 +174,8 @@ def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
     workload = draw_workload(log)
     cold = measure(compiling(), workload, Load(count=80, warmup=0))
     warm = measure(compiling(), workload, Load(count=80, warmup=len(workload.requests)))
-    assert cold.unwarmed == sizes - 1  # the first request is looked at before
+    # The first request is looked at before; it may still be held up by the machine.
+    assert sizes - 1 <= cold.unwarmed <= sizes
     assert warm.unwarmed == 0
 
 
