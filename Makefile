@@ -31,8 +31,9 @@ lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
-bench-report: $(READY) ## Write benchmarks.md from bench/results/
-	@$(BIN)/python -m bench report
+bench-report: $(READY) ## Write benchmarks.md, docs/pictures/ and the README's figures from bench/results/
+	@$(BIN)/python -m bench report --pictures docs/pictures
+	@$(BIN)/python .ci/readme.py
 
 clean: ## Remove what was built; the environment too
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -8,10 +8,12 @@ run, their explanation from a traced one after it.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import time
 import uuid
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -60,6 +62,9 @@ class Split:
         return self.client_us + self.network_us + self.queue_us + self.compute_us
 
 
+PARTS = tuple(each.name for each in fields(Split))
+
+
 def trace_requests(url: str, model: str, workload: Workload, load: Load) -> list[Split]:
     """Send a load with tracing on, and split the time of every request.
 
@@ -89,34 +94,54 @@ def trace_requests(url: str, model: str, workload: Workload, load: Load) -> list
     return [_split(target.moments[key], server[key]) for key in target.moments if key in server]
 
 
-def attribution_table(splits: Sequence[Split]) -> Table:
-    """Return what the middle and the slowest requests spent their time on, in milliseconds."""
+def pack_splits(splits: Sequence[Split]) -> dict[str, Any]:
+    """Return splits as JSON-ready data: their columns, whole nanoseconds, packed."""
+    table = np.array([[getattr(each, name) for name in PARTS] for each in splits]).reshape(-1, 4)
+    packed = zlib.compress(np.rint(table * 1e3).astype("<i8").T.tobytes(), 9)
+    return {"requests": len(splits), "parts": list(PARTS), "ns": base64.b64encode(packed).decode()}
+
+
+def unpack_splits(data: Mapping[str, Any]) -> tuple[Split, ...]:
+    """Read what `pack_splits` wrote."""
+    raw = zlib.decompress(base64.b64decode(data["ns"], validate=True))
+    table = np.frombuffer(raw, dtype="<i8").reshape(len(PARTS), data["requests"]) / 1e3
+    return tuple(Split(*row) for row in table.T.tolist())
+
+
+def mean_splits(splits: Sequence[Split]) -> dict[str, Split]:
+    """Return the mean of the middle half, of the slowest hundredth and of the slowest request."""
     ordered = sorted(splits, key=lambda each: each.total_us)
     count = len(ordered)
     tail = max(1, count // 100)
-    groups = [
-        ("the middle half", ordered[count // 4 : count - count // 4]),
-        (f"the slowest 1 % ({tail})", ordered[-tail:]),
-        ("the slowest", ordered[-1:]),
-    ]
-    names = [each.name for each in fields(Split)]
+    groups = {
+        "the middle half": ordered[count // 4 : count - count // 4],
+        f"the slowest 1 % ({tail})": ordered[-tail:],
+        "the slowest": ordered[-1:],
+    }
+    return {
+        title: Split(*(float(np.mean([getattr(each, name) for each in group])) for name in PARTS))
+        for title, group in groups.items()
+        if group
+    }
+
+
+def attribution_table(splits: Sequence[Split]) -> Table:
+    """Return what the middle and the slowest requests spent their time on, in milliseconds."""
     return Table(
-        title=f"Where the time goes: {count} traced requests",
-        columns=("mean of", "ms", *(name.removesuffix("_us") for name in names), "most of it"),
-        rows=tuple(_row(title, group, names) for title, group in groups if group),
+        title=f"Where the time goes: {len(splits):,} traced requests",
+        columns=("mean of", "ms", *(name.removesuffix("_us") for name in PARTS), "most of it"),
+        rows=tuple(_row(title, mean) for title, mean in mean_splits(splits).items()),
         note="From sending to the scores, in a run of its own: tracing costs time.",
     )
 
 
-def _row(title: str, group: Sequence[Split], names: Sequence[str]) -> tuple[str, ...]:
-    means = {name: float(np.mean([getattr(each, name) for each in group])) for name in names}
-    total = sum(means.values())
-    most = max(means, key=lambda name: means[name])
+def _row(title: str, mean: Split) -> tuple[str, ...]:
+    most = max(PARTS, key=lambda name: float(getattr(mean, name)))
     return (
         title,
-        ms_text(total),
-        *(ms_text(means[name]) for name in names),
-        f"{most.removesuffix('_us')}, {means[most] / total:.0%}",
+        ms_text(mean.total_us),
+        *(ms_text(getattr(mean, name)) for name in PARTS),
+        f"{most.removesuffix('_us')}, {getattr(mean, most) / mean.total_us:.0%}",
     )
 
 

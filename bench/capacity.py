@@ -13,18 +13,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.capacity_curve import Capacity, Point
 from bench.early_stopping import requests_needed
 from bench.measure import Load, measure
-from bench.validity import LARGEST_LAG_SHARE
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.early_stopping import Verdict
-    from bench.measurement import Measurement
     from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
@@ -35,81 +33,13 @@ _BEYOND = (1.25, 1.6)
 _PROBED = 200
 # A first run is so long that it holds in spite of so many misses: 1,001 requests for a p99.
 _MISSES_ALLOWED = 3
+# Of the budget, for the one rate that is hardest to decide.
+_LONGEST_SHARE = 1 / 4
+# A second run has what the first lacked, and a third as much again for luck.
+_LUCK = 4 / 3
+# About so many find a capacity.
+_RUNS_OF_A_SEARCH = 10
 _LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What a target did at one rate.
-
-    Attributes:
-        rate_per_s: Of the Poisson arrivals.
-        verdict: Whether the objective holds there.
-        goodput_per_s: Requests answered within the objective's bound, per second.
-        generator_is_late: Whether the generator's own lag is too large a part of the bound.
-        measurement: All else.
-    """
-
-    rate_per_s: float
-    verdict: Verdict
-    goodput_per_s: float
-    generator_is_late: bool
-    measurement: Measurement
-
-    @property
-    def holds(self) -> bool:
-        """Whether the objective was shown to hold."""
-        return self.verdict.answer == "holds"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the point as JSON-ready data."""
-        return {
-            "rate_per_s": self.rate_per_s,
-            "verdict": self.verdict.to_json(),
-            "goodput_per_s": self.goodput_per_s,
-            "generator_is_late": self.generator_is_late,
-            "measurement": self.measurement.to_json(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How much a target can do within an objective.
-
-    Attributes:
-        slo: The objective.
-        rate_per_s: The highest rate that was shown to hold; None if none was.
-        limit_per_s: The lowest rate above it that did not; None if every rate held.
-        points: Every rate that was measured, ascending.
-        remark: What the reader must know of the answer; may be empty.
-    """
-
-    slo: Slo
-    rate_per_s: float | None
-    limit_per_s: float | None
-    points: tuple[Point, ...]
-    remark: str
-
-    @property
-    def text(self) -> str:
-        """The answer in one line."""
-        if self.rate_per_s is None:
-            said = f"{self.slo.text} was not shown to hold at any rate"
-        else:
-            said = f"{self.slo.text} holds up to {self.rate_per_s:,.4g} requests/s"
-        return f"{said}: {self.remark}" if self.remark else said
-
-    def to_json(self) -> dict[str, Any]:
-        """Return answer and curve as JSON-ready data."""
-        return {
-            "kind": "rankserve-capacity",
-            "schema": 1,
-            "slo": self.slo.to_json(),
-            "rate_per_s": self.rate_per_s,
-            "limit_per_s": self.limit_per_s,
-            "text": self.text,
-            "points": [each.to_json() for each in self.points],
-        }
 
 
 def find_capacity(
@@ -139,10 +69,8 @@ def find_capacity(
         say: Is told of each rate before it is tried.
 
     Raises:
-        UserError: The target does not score, or the budget is not above 0.
+        UserError: The target does not score, or the budget does not hold even one run.
     """
-    if budget_s <= 0:
-        raise UserError(f"a budget of {budget_s:g} s was given; it must be above 0")
     search = _Search(
         target=target,
         workload=workload,
@@ -151,8 +79,14 @@ def find_capacity(
         command=command,
         say=say,
         until=time.monotonic() + budget_s,
-        longest_run_s=budget_s / 10,
+        longest_run_s=budget_s * _LONGEST_SHARE,
     )
+    if budget_s < search.sustained_s:
+        raise UserError(
+            f"a budget of {budget_s:g} s does not hold even one run: at a bound of "
+            f"{slo.bound_ms:g} ms each takes {search.sustained_s:.3g} s or more; give --budget "
+            f"{math.ceil(_RUNS_OF_A_SEARCH * search.sustained_s)}"
+        )
     return search.run()
 
 
@@ -176,7 +110,7 @@ class _Search:
         return requests_needed(_MISSES_ALLOWED, self.slo.quantile)
 
     @property
-    def _sustained_s(self) -> float:
+    def sustained_s(self) -> float:
         """How long a run takes at least.
 
         Above the capacity a queue grows by the excess: within this time, an excess as large as the
@@ -187,6 +121,13 @@ class _Search:
 
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
+        takes_s = self._fewest / probed * 2
+        if takes_s > self.until - time.monotonic():
+            raise UserError(
+                f"the budget does not hold even one run: {self._fewest:,} requests at half of what "
+                f"it does in a closed loop ({probed:,.3g}/s) take {takes_s:,.0f} s; give --budget "
+                f"{math.ceil(_RUNS_OF_A_SEARCH * takes_s)}"
+            )
         low, high = self._bracket(probed)
         while low and high and high / low > RESOLUTION and not self._out_of_time():
             middle = math.sqrt(low * high)
@@ -228,36 +169,32 @@ class _Search:
 
     def _try(self, rate: float) -> Point:
         """Measure at a rate: until it is decided, in one run or a longer second one."""
-        least = max(self._fewest, math.ceil(rate * self._sustained_s))
+        least = max(self._fewest, math.ceil(rate * self.sustained_s))
         point = self._measure(rate, least)
         more = point.verdict.more
         if point.verdict.answer == "undecided" and more is not None and not self._out_of_time():
-            most = int(rate * self.longest_run_s)
-            # What the first run lacked, and a third as much again for luck.
-            longer = min(most, (least + more) * 4 // 3)
+            longest_s = self.longest_run_s
+            if not any(each.holds for each in self.points.values()):
+                # A lower rate would give even less to go by: half of what is left is for this one.
+                longest_s = max(longest_s, (self.until - time.monotonic()) / 2)
+            most = int(rate * longest_s)
+            longer = min(most, math.ceil((least + more) * _LUCK))
             if longer > 1.2 * least:
-                point = self._measure(rate, longer)
+                point = self._measure(rate, longer, again=True)
         self.points[rate] = point
         return point
 
-    def _measure(self, rate: float, count: int) -> Point:
+    def _measure(self, rate: float, count: int, *, again: bool = False) -> Point:
         count = max(1, min(count, int(rate * (self.until - time.monotonic()))))
         self.say(f"{rate:,.4g} requests/s: {count:,} requests")
-        load = replace(
-            self.load, count=count, rate_per_s=rate, seed=self.load.seed + len(self.points)
-        )
+        # No two runs have the same arrivals, or a second one would repeat the first's luck.
+        seed = self.load.seed + 2 * len(self.points) + again
+        load = replace(self.load, count=count, rate_per_s=rate, seed=seed)
         found = measure(self.target, self.workload, load, command=self.command)
-        lag_ms = found.lag.point_us(0.99) / 1e3 if found.lag.count else 0.0
-        return Point(
-            rate_per_s=rate,
-            verdict=self.slo.judge(found),
-            goodput_per_s=self.slo.met(found) / found.duration_s if found.duration_s else 0.0,
-            generator_is_late=lag_ms > LARGEST_LAG_SHARE * self.slo.bound_ms,
-            measurement=found,
-        )
+        return Point.judged(self.slo, rate, found)
 
     def _out_of_time(self) -> bool:
-        return time.monotonic() + self._sustained_s > self.until
+        return time.monotonic() + self.sustained_s > self.until
 
     def _remark(self, low: float | None, high: float | None) -> str:
         """Return what the reader must know of the answer; most answers need nothing."""
@@ -270,13 +207,21 @@ class _Search:
                 "the generator's own lag is above 5 % of the bound beyond it and may be the limit; "
                 "give it a core of its own"
             )
-        if failed.verdict.answer == "undecided":
-            return f"{failed.rate_per_s:,.4g}/s is undecided; a larger --budget may find more"
+        open_rates = [each for each in self.points.values() if each.verdict.more]
+        if open_rates and (low is None or failed.verdict.answer == "undecided"):
+            point = failed if failed in open_rates else open_rates[-1]
+            return f"{point.rate_per_s:,.4g}/s is undecided; {self._budget_to_decide(point)}"
         if low is None:
             return f"even {failed.rate_per_s:,.4g} requests/s is too much for it"
         if failed.rate_per_s / low > RESOLUTION * 1.001:
             return f"{failed.rate_per_s:,.4g}/s does not; a larger --budget finds the limit closer"
         return ""
+
+    def _budget_to_decide(self, point: Point) -> str:
+        more = point.verdict.more or 0
+        seconds = (point.verdict.requests + more) * _LUCK / point.rate_per_s
+        budget = math.ceil(seconds / _LONGEST_SHARE)
+        return f"it needs about {more:,} more requests: give --budget {budget:,}"
 
 
 def _round(rate: float) -> float:

@@ -25,6 +25,33 @@ callable:file.py:function, which scores requests; or a ranker (file.py:function,
 folder, a name in the zoo), which is measured in eager torch."""
 
 
+class Numbers(click.ParamType[tuple[Any, ...]]):
+    """Numbers with commas between them, each at least as large as asked."""
+
+    name = "N,N,…"
+
+    def __init__(self, least: float, *, whole: bool = True, words: tuple[str, ...] = ()) -> None:
+        self.least, self.whole, self.words = least, whole, words
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        """Read them; a word stands for None."""
+        found: list[Any] = []
+        for text in str(value).split(","):
+            if text in self.words:
+                found.append(None)
+                continue
+            try:
+                number = int(text) if self.whole else float(text)
+            except ValueError:
+                self.fail(f"{text!r} is not a number", param, ctx)
+            if not number >= self.least:
+                self.fail(f"{text} is below {self.least:g}", param, ctx)
+            found.append(number)
+        if len(set(found)) != len(found):
+            self.fail(f"{value} names one of them twice", param, ctx)
+        return tuple(found)
+
+
 def load_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that ``run`` and ``compare`` share."""
     options = [

@@ -17,12 +17,12 @@ import numpy as np
 
 from bench.exchange import Shift, least_rounds
 from bench.latencies import sample_floor
+from bench.measurement import Measurement
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.measurement import Measurement
     from rankers.requests import Array
 
 Answer = Literal["faster", "slower", "cannot tell"]
@@ -82,6 +82,11 @@ class Ratio:
         """Return the ratio and its verdict as JSON-ready data."""
         return {name: getattr(self, name) for name in self.__slots__} | {"verdict": self.verdict}
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Ratio:
+        """Read what `to_json` wrote; the verdict follows from the interval."""
+        return cls(**{name: data[name] for name in cls.__slots__})
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -111,6 +116,14 @@ class Comparison:
             "ratios": [each.to_json() for each in self.ratios],
             "verdicts": {target: self.verdict(target) for target in compared},
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Comparison:
+        """Read what `to_json` wrote; the verdicts follow from the intervals."""
+        return cls(
+            measurements=tuple(Measurement.from_json(each) for each in data["measurements"]),
+            ratios=tuple(Ratio.from_json(each) for each in data["ratios"]),
+        )
 
 
 def compare_rounds(

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 from bench.compare import COMPARED_QUANTILES
 from bench.latencies import percentile_label
 from bench.measure import measure_rounds, round_seconds
-from bench.measurement import merge_measurements
+from bench.measurement import Measurement
+from bench.merging import merge_measurements
 from bench.tables import Table
-from bench.winners import find_winner, rounds_that_tell
+from bench.winners import Winner, find_winner, rounds_that_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.measure import Load
-    from bench.measurement import Measurement
     from bench.targets import Target
-    from bench.winners import Winner
     from bench.workload import Workload
 
 
@@ -54,6 +53,11 @@ class Crossover:
     cells: tuple[Cell, ...]
 
     @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Those of all cells."""
+        return tuple(each for cell in self.cells for each in cell.measurements)
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """Say in a sentence for each load and percentile where the winner changes."""
         found = []
@@ -61,7 +65,7 @@ class Crossover:
             for quantile in COMPARED_QUANTILES:
                 said = self._sentence(rate, quantile)
                 if said:
-                    found.append(f"{_load(rate)}, {percentile_label(quantile)}: {said}")
+                    found.append(f"{load_label(rate)}, {percentile_label(quantile)}: {said}")
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,6 +82,21 @@ class Crossover:
             ],
             "texts": list(self.texts),
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Crossover:
+        """Read what `to_json` wrote."""
+        return cls(
+            tuple(
+                Cell(
+                    candidates=each["candidates"],
+                    rate_per_s=each["rate_per_s"],
+                    measurements=tuple(map(Measurement.from_json, each["measurements"])),
+                    winners=tuple(map(Winner.from_json, each["winners"])),
+                )
+                for each in data["cells"]
+            )
+        )
 
     def _sentence(self, rate: float | None, quantile: float) -> str:
         """Name runs of candidates with the same sure winner."""
@@ -127,7 +146,7 @@ def find_crossover(
     cells = []
     for rate in rates_per_s:
         for count in candidates:
-            say(f"N = {count}, {_load(rate)}")
+            say(f"N = {count}, {load_label(rate)}")
             parts = measure_rounds(
                 targets,
                 workload_of(count),
@@ -163,7 +182,7 @@ def crossover_table(found: Crossover) -> Table:
         ),
         rows=tuple(
             (
-                f"{_load(cell.rate_per_s)}, N = {cell.candidates}",
+                f"{load_label(cell.rate_per_s)}, N = {cell.candidates}",
                 *(
                     percentile_text(each.percentile(0.5)) + (" (void)" if each.void else "")
                     for each in cell.measurements
@@ -180,5 +199,6 @@ def crossover_table(found: Crossover) -> Table:
     )
 
 
-def _load(rate_per_s: float | None) -> str:
+def load_label(rate_per_s: float | None) -> str:
+    """Return such as ``closed loop`` or ``50/s``."""
     return "closed loop" if rate_per_s is None else f"{rate_per_s:g}/s"

@@ -1,40 +1,35 @@
 """The main job, shown: a ranker is trained, optimized, gated, deployed, served and measured.
 
-Every number it prints was measured in this run; ``summary.json`` holds the same.
+Every number it prints was measured in this run; ``results.json`` holds all of it.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
-from bench.demo_report import Variant, auc_text, write_demo
+from bench.demo_report import Demo, auc_text
+from bench.demo_variants import MODEL, judge_variants, measure_variants
+from bench.html_report import html_report
+from bench.results_file import load_results, save_results
 from rankers.errors import UserError
+from rankers.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.compare import Comparison
-    from bench.measurement import Measurement
-    from bench.targets import Target
     from optimize.artifact import Artifact
     from optimize.pipeline import Run
     from optimize.triton.embedded import RunningServer
     from rankers.ranker import Ranker
     from rankers.requests import Array
-
-MODEL = "dlrm"
-# Of the closed loop's throughput: busy, but far from the knee where the queue takes over.
-_OPEN_LOOP_SHARE = 0.4
-# As many as a comparison needs for an interval (bench.exchange).
-_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +51,12 @@ class DemoOptions:
     data: Path | None = None
     rows: int = 400_000
     requests: int = 2000
-    measured: int = 1000
+    measured: int = 2000
     recipe: str = "cpu-fp32"
 
 
-def run_demo(options: DemoOptions) -> dict[str, Any]:
-    """Do the main job and return what ``summary.json`` holds.
+def run_demo(options: DemoOptions) -> Demo:
+    """Do the main job and return what was found; ``results.json`` holds it whole.
 
     Raises:
         UserError: A step failed, a gate did not pass, or served scores are not those in process.
@@ -83,9 +78,10 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         with _step(said, f"5 rank {options.requests} requests over gRPC"):
             served = _compare_scores(ranker, chosen, server, options, said)
         with _step(said, "6 measure, variants in turn"):
-            comparison, under_load = _measure(ranker, chosen, server, options, said)
-    variants = _variants(ranker, chosen, comparison, under_load, served)
-    summary = {
+            comparison, under_load = measure_variants(
+                ranker, chosen, server, requests=options.measured, said=said
+            )
+    about = {
         "ranker": ranker.name,
         "data": "synthetic" if options.data is None else options.data.name,
         "evaluation": {"requests": len(ranker.evaluation), "rows": ranker.evaluation.rows},
@@ -96,11 +92,22 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             "distinct_requests": served.distinct,
             "different_scores": served.different,
         },
-        "variants": [each.to_json() for each in variants],
         "seconds": round(time.perf_counter() - started, 1),
     }
-    write_demo(options.build, summary, [*comparison.measurements, under_load], comparison)
-    return summary
+    variants = judge_variants(ranker, chosen, comparison, under_load, served.scores)
+    demo = Demo(about, comparison, under_load, variants)
+    _write(options.build, demo)
+    return demo
+
+
+def _write(build: Path, demo: Demo) -> None:
+    """Write ``results.json``, ``report.html`` and last ``summary.json``."""
+    save_results(demo, build / "results.json")
+    page = html_report(
+        f"rankserve demo: {demo.about['ranker']}", [load_results(build / "results.json")]
+    )
+    write_atomically(build / "report.html", page)
+    write_atomically(build / "summary.json", json.dumps(demo.summary(), indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,87 +258,3 @@ def _progress(total: int, said: Console) -> Iterator[int]:
         yield from track(range(total), description="   ", console=said, transient=True)
     else:
         yield from range(total)
-
-
-def _measure(
-    ranker: Ranker,
-    chosen: Artifact,
-    server: RunningServer,
-    options: DemoOptions,
-    said: Console,
-) -> tuple[Comparison, Measurement]:
-    """Measure the variants in turn, then the served model under Poisson arrivals."""
-    from bench.measure import Load, measure, measure_interleaved
-    from bench.served import served_target
-    from bench.targets import open_artifact_target, ranker_target
-    from bench.workload import draw_workload
-
-    workload = draw_workload(ranker.evaluation)
-    said.print(f"    [dim]{_ROUNDS} rounds, the three variants in an order drawn for each[/]")
-    served = served_target(server.grpc_url, MODEL, name="Triton, gRPC")
-    with ExitStack() as opened:
-        targets: list[Target] = [
-            ranker_target(ranker, name="torch eager"),
-            open_artifact_target(chosen.folder, name="ONNX Runtime"),
-            served,
-        ]
-        for each in targets:
-            opened.callback(each.close)
-        comparison = measure_interleaved(
-            targets,
-            workload,
-            Load(count=options.measured, warmup=20),
-            rounds=_ROUNDS,
-            command="make demo",
-        )
-        rate = float(f"{_OPEN_LOOP_SHARE * comparison.measurements[-1].requests_per_s:.2g}")
-        said.print(f"    [dim]open loop, {rate:g} requests/s[/]")
-        load = Load(count=options.measured, rate_per_s=rate, warmup=20)
-        loaded = dataclasses.replace(served, name=f"Triton, {rate:g} requests/s")
-        under_load = measure(loaded, workload, load, command="make demo")
-    return comparison, under_load
-
-
-def _variants(
-    ranker: Ranker,
-    chosen: Artifact,
-    comparison: Comparison,
-    under_load: Measurement,
-    served: _Served,
-) -> list[Variant]:
-    """Put quality and latency of each variant side by side."""
-    original, optimized, over_grpc = comparison.measurements
-    reference = ranker.score(ranker.evaluation.flat())
-    auc, _ = _judge(ranker, reference, reference)
-    gated = next(each for each in chosen.manifest.verdicts if each.gate == "quality").numbers
-    numbers = gated.get("auc")
-    change = None if numbers is None else (numbers["delta"], numbers["low"], numbers["high"])
-    sent = _judge(ranker, reference, served.scores)
-    parameters = sum(each.nbytes for each in ranker.module.state_dict().values())
-    return [
-        Variant("torch eager", parameters, auc, None, original),
-        Variant(
-            "ONNX Runtime",
-            chosen.model_bytes,
-            None if numbers is None else numbers["value"],
-            change,
-            optimized,
-        ),
-        Variant("Triton, gRPC", None, *sent, over_grpc),
-        Variant(under_load.name, None, *sent, under_load),
-    ]
-
-
-def _judge(
-    ranker: Ranker, reference: Array, scores: Array
-) -> tuple[float | None, tuple[float, float, float] | None]:
-    """Return the AUC of scores, and its difference to the reference's with the interval."""
-    from rankers.quality import quality, quality_difference
-
-    evaluation, kind = ranker.evaluation, ranker.signature.score
-    if evaluation.labels is None:
-        return None, None
-    judged = (evaluation.labels, evaluation.offsets, kind)
-    change = quality_difference(reference, scores, *judged).get("auc")
-    found = None if change is None else (change.estimate, change.low, change.high)
-    return quality(scores, *judged).auc, found

@@ -9,8 +9,14 @@ the same figures. Where there are several rounds, the spread of the share betwee
 witness, which also sees what is slower than a round. The larger variance counts. n requests that
 vary by τ times as much as independent ones do are worth n / τ.
 
-The block's length is that of Politis and White (2004, corrected by Patton, Politis and White 2009)
-for the circular block bootstrap.
+The block's length is twice that of Politis and White (2004, corrected by Patton, Politis and White
+2009) for the circular block bootstrap, which balances bias against variance where too narrow is the
+worse mistake; few blocks know their own spread badly, which Student's factor pays for.
+
+A run that by chance has few slow stretches shows a low percentile *and* little dependence above it:
+it would be sure of what it missed. So τ is also looked for at the percentiles with three and ten
+times as many requests above them, where a run has more to tell. How often the intervals hold is
+measured by `bench.validation.coverage`.
 """
 
 from __future__ import annotations
@@ -27,6 +33,27 @@ if TYPE_CHECKING:
 
 # With fewer rounds their spread says too little about the spread of rounds.
 FEWEST_ROUNDS = 5
+_BLOCK_STRETCH = 2
+_TAILS = (1, 3, 10)
+
+
+def worth(
+    samples: Array, quantile: float, rounds: Sequence[int] = (), *, tails: Sequence[int] = _TAILS
+) -> float:
+    """Return how many independent requests a percentile of a run rests on.
+
+    Args:
+        samples: Response times ``[count]`` in the order of time, in any unit.
+        quantile: In (0, 1).
+        rounds: As for `effective_count`.
+        tails: Multiples of the share above the percentile at which dependence is looked for.
+    """
+    if not len(samples):
+        return 0.0
+    ascending = np.sort(samples)
+    shares = dict.fromkeys(max(1 - quantile, min(each * (1 - quantile), 0.5)) for each in tails)
+    ranks = [max(1, math.ceil(round((1 - share) * len(samples), 9))) for share in shares]
+    return min(effective_count(samples > ascending[rank - 1], rounds) for rank in ranks)
 
 
 def effective_count(above: Array, rounds: Sequence[int] = ()) -> float:
@@ -48,8 +75,9 @@ def effective_count(above: Array, rounds: Sequence[int] = ()) -> float:
     pieces = [series]
     if sum(rounds) == count:
         pieces = [each for each in np.split(series, np.cumsum(rounds)[:-1]) if len(each)]
-    variance = max(_within(pieces, count), _between(pieces), independent)
-    return count * independent / variance
+    within = _within(pieces, count) if count > 1 else independent
+    variance = max(within, _between(pieces), independent)
+    return min(count * independent / variance, float(count))
 
 
 def block_length(series: Array) -> int:
@@ -82,28 +110,36 @@ def block_length(series: Array) -> int:
 
 def _within(pieces: Sequence[Array], count: int) -> float:
     """Return the block bootstrap's variance of the share, blocks not reaching over rounds."""
-    return sum(_block_variance(piece) * (len(piece) / count) ** 2 for piece in pieces)
+    found = [(*_block_variance(piece), len(piece) / count) for piece in pieces]
+    variance = sum(each * share**2 for each, _, share in found)
+    return variance * _student(sum(blocks for _, blocks, _ in found) - len(found))
 
 
-def _block_variance(series: Array) -> float:
-    length, count = block_length(series), len(series)
+def _block_variance(series: Array) -> tuple[float, float]:
+    """Return the variance of a series' mean, and of how many blocks that is known."""
+    count = len(series)
+    length = max(1, min(_BLOCK_STRETCH * block_length(series), count // 3))
     circle = np.concatenate([[0.0], np.cumsum(np.concatenate([series, series[: length - 1]]))])
     means = (circle[length:] - circle[:-length]) / length  # [count], one for each start of a block
     # A circle of count / length blocks has that many free means less one.
     blocks = count / length
-    return float(means.var()) / blocks * (blocks / (blocks - 1) if blocks > 1 else 1)
+    correction = blocks / (blocks - 1) if blocks > 1 else 1.0
+    return float(means.var()) / blocks * correction, blocks
 
 
 def _between(pieces: Sequence[Array]) -> float:
     """Return the variance of the share by its spread between rounds; 0 with too few of them."""
     if len(pieces) < FEWEST_ROUNDS:
         return 0.0
+    shares = np.array([piece.mean() for piece in pieces])
+    return float(shares.var(ddof=1)) / len(shares) * _student(len(shares) - 1)
+
+
+def _student(free: float) -> float:
+    """Return Student's factor of a variance known from so many, for comparing with a normal."""
     from scipy.stats import t
 
-    shares = np.array([piece.mean() for piece in pieces])
-    # Few rounds know their own spread badly: Student's factor, for what is compared with a normal.
-    student = float(t.ppf(0.975, len(shares) - 1)) / 1.96
-    return float(shares.var(ddof=1)) / len(shares) * student**2
+    return (float(t.ppf(0.975, max(free, 1.0))) / 1.96) ** 2
 
 
 def _autocovariance(centred: Array, lags: int) -> Array:

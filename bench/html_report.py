@@ -1,43 +1,39 @@
-"""A self-contained page of HTML: tables, a latency plot, the machine. Nothing is fetched."""
+"""A self-contained page of HTML: tables, pictures, the machine. Nothing is fetched."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.plots import latency_svg
+from bench.chapters import chapters
 from bench.tables import environment_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.measurement import Measurement
-    from bench.tables import Table
+    from bench.results_file import ResultsFile
 
 
-def html_report(title: str, measurements: Sequence[Measurement], tables: Sequence[Table]) -> str:
-    """Return the page.
+def html_report(title: str, files: Sequence[ResultsFile]) -> str:
+    """Return the page of results files.
 
     Args:
         title: Its heading.
-        measurements: For the plot, the list of what is void, the machines and the commands.
-        tables: Shown first, in order. `bench.tables` makes those of measurements.
+        files: Single runs come first and are shown together; then a chapter for each file.
     """
-    from importlib.resources import files
+    from importlib.resources import files as resources
 
     import jinja2
 
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string((files("bench") / "report.html.j2").read_text())
+    ).from_string((resources("bench") / "report.html.j2").read_text())
+    found = chapters(files)
+    measurements = [each for chapter in found for each in chapter.measurements]
     return template.render(
         title=title,
-        tables=tables,
-        # The only markup that is not escaped. It comes from matplotlib, which escapes its texts.
-        plot=latency_svg(measurements) if measurements else "",
-        voids=[(each.name, each.void) for each in measurements if each.void],
+        chapters=found,
         environments=list(
             dict.fromkeys(environment_text(each.environment) for each in measurements)
         ),
-        commands=list(dict.fromkeys(each.command for each in measurements if each.command)),
         made=max((each.timestamp_utc for each in measurements), default=""),
     )

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 CONFIDENCE = 0.95
-# Samples are kept beside the histogram up to here: some 5 bytes each in a results file.
-EXACT_LIMIT = 20_000
+# Samples are kept beside the histogram up to here: some 5 bytes each in a results file. Their order
+# is what dependence is estimated from: beyond, latencies are taken as independent.
+EXACT_LIMIT = 200_000
 
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 600_000_000, 3  # 1 µs to 10 minutes, within 0.1 %
 
@@ -71,7 +72,9 @@ class Latencies:
         """How many latencies there are."""
         return int(self.histogram.total_count)
 
-    def percentile(self, quantile: float, worth: float | None = None) -> Percentile | None:
+    def percentile(
+        self, quantile: float, worth: float | None = None, confidence: float = CONFIDENCE
+    ) -> Percentile | None:
         """Return a percentile with its 95 % interval, or None below its sample floor.
 
         Args:
@@ -79,10 +82,11 @@ class Latencies:
             worth: How many independent latencies these are worth (`bench.effective`), at most as
                 many as there are. By default they are taken as independent, which those of one
                 queue are not.
+            confidence: Of the interval, if not 95 %.
         """
         count = self.count
         independent = count if worth is None else min(count, math.floor(worth))
-        ranks = interval_ranks(independent, quantile)
+        ranks = interval_ranks(independent, quantile, confidence)
         if ranks is None:
             return None
         middle = max(1, math.ceil(round(quantile * count, 9)))

@@ -1,17 +1,16 @@
 """What the generator itself can do: its limits, against targets that cost next to nothing.
 
-A latency below the generator's lag, or a rate above its limit, is the generator's own. Rates over
-gRPC are stated per core-second of this process beside those that were reached, for the server it
-calls needs cores too.
+A latency below the generator's lag, or a rate above its limit, is the generator's own. On a machine
+that others use too, both are theirs in part: rates are therefore also stated per second of CPU time
+that this process spent, and lag also of those arrivals for which the kernel let it run.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from concurrent import futures
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,18 +18,72 @@ import numpy as np
 from bench.arrivals import poisson
 from bench.environment import Environment, environment, load_average
 from bench.load import LoadResult, closed_loop, open_loop
+from bench.null_server import null_server
 from bench.tables import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
+
+    from rankers.requests import Array
 
 KIND = "rankserve-limits"
-_METHOD = "/rankserve.Null/Answer"
-_BODY = bytes(4096)  # about a request of 100 candidates with 5 IDs each
-_ANSWER = bytes(400)
+SCHEMA = 2
+_CANDIDATES = 100
+_REQUEST_BYTES = 4096  # about a request of 100 candidates with 5 IDs each
+_CONCURRENCIES = (1, 4)
+_WORKERS = 32
 _TARGET_S = 0.001
-_RATE_PER_S = 200.0
+_LAG_RATE_PER_S = 200.0
+OPEN_RATE_PER_S = 2500.0
+# The generator wakes 200 µs ahead; a shorter wait for a core is its own to bear.
+_HELD_UP_S = 0.000_1
+_SCHEDULER = Path("/proc/thread-self/schedstat")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcLimit:
+    """Requests over gRPC to a server in a process of its own that answers at once.
+
+    Attributes:
+        asked_per_s: Poisson arrivals of an open loop; None for a closed loop.
+        concurrency: Of the closed loop, or the open loop's workers.
+        per_s: Requests that were answered.
+        per_core_s: The same per second of CPU time of this process.
+        cores: CPU time of this process per second.
+        server_cores: CPU time of the server per second.
+        late_share: Of an open loop's arrivals, those that found every worker busy.
+    """
+
+    asked_per_s: float | None
+    concurrency: int
+    per_s: float
+    per_core_s: float
+    cores: float
+    server_cores: float
+    late_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagLimit:
+    """How late requests are sent, at 200 Poisson arrivals/s to a target of 1 ms in process.
+
+    Attributes:
+        p50_us: Of all arrivals that the target was free for.
+        p99_us: The same.
+        added_p99_us: The 99th percentile of what was measured of such a request beyond what the
+            target itself took.
+        held_up_share: Of them, those before which the kernel let this thread wait for a core for
+            over 100 µs in all; None where the kernel does not say.
+        own_p99_us: As ``p99_us``, of the others; None if nobody knows or there are none.
+        own_added_p99_us: As ``added_p99_us``, of the others.
+    """
+
+    p50_us: float
+    p99_us: float
+    added_p99_us: float
+    held_up_share: float | None
+    own_p99_us: float | None
+    own_added_p99_us: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,31 +92,23 @@ class Limits:
 
     Attributes:
         in_process_per_s: Closed loop on a function that does nothing: requests/s of one core.
-        grpc_per_s: Closed loop over gRPC with prebuilt bytes, to a server in a process of its own
-            that answers at once.
-        grpc_per_core_s: The same per second of this process's CPU time.
-        grpc_concurrency: At which concurrency.
-        lag_p50_us: How late requests were sent, at 200 Poisson arrivals/s to a target of 1 ms.
-        lag_p99_us: The same.
-        added_p99_us: By how much the generator made the 1 ms target's p99 longer: the 99th
-            percentile of what was measured less what the target says it took.
+        grpc_closed: The best of a few concurrencies.
+        grpc_open: At `OPEN_RATE_PER_S` arrivals per second.
+        lag: Its own lag.
         environment: The machine.
         load_average: Of the last minute before: with others at work, limits are not the machine's.
     """
 
     in_process_per_s: float
-    grpc_per_s: float
-    grpc_per_core_s: float
-    grpc_concurrency: int
-    lag_p50_us: float
-    lag_p99_us: float
-    added_p99_us: float
+    grpc_closed: GrpcLimit
+    grpc_open: GrpcLimit
+    lag: LagLimit
     environment: Environment
     load_average: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the limits as JSON-ready data."""
-        data = {"kind": KIND, "schema": 1} | asdict(self)
+        data = {"kind": KIND, "schema": SCHEMA} | asdict(self)
         return data | {"environment": self.environment.to_json()}
 
 
@@ -75,16 +120,12 @@ def find_limits(*, seconds: float = 3.0) -> Limits:
     """
     busy = load_average()
     free = closed_loop(_nothing, [0], concurrency=1, duration_s=seconds)
-    reached, per_core, concurrency = _over_grpc(seconds)
-    lags, added = _lag(seconds)
+    closed, opened = _over_grpc(seconds)
     return Limits(
         in_process_per_s=free.ok / free.duration_s,
-        grpc_per_s=reached,
-        grpc_per_core_s=per_core,
-        grpc_concurrency=concurrency,
-        lag_p50_us=float(np.percentile(lags, 50) * 1e6),
-        lag_p99_us=float(np.percentile(lags, 99) * 1e6),
-        added_p99_us=float(np.percentile(added, 99) * 1e6),
+        grpc_closed=closed,
+        grpc_open=opened,
+        lag=_lag(seconds),
         environment=environment(),
         load_average=busy,
     )
@@ -92,97 +133,133 @@ def find_limits(*, seconds: float = 3.0) -> Limits:
 
 def limits_text(found: Limits) -> str:
     """Return the limits as a few lines."""
-    reached, per_core = number_text(found.grpc_per_s), number_text(found.grpc_per_core_s)
-    lag = f"p50 {found.lag_p50_us:.0f} µs, p99 {found.lag_p99_us:.0f} µs"
-    cores = found.environment.usable_cores
+    closed, opened, lag = found.grpc_closed, found.grpc_open, found.lag
     lines = {
         "in process": f"{number_text(found.in_process_per_s)} requests/s",
-        "over gRPC": f"{reached} requests/s, {found.grpc_concurrency} at once",
-        "over gRPC, a core": f"{per_core} requests for each second of CPU time",
-        f"lag at {_RATE_PER_S:.0f}/s": lag,
-        "added to a 1 ms p99": f"{found.added_p99_us:.0f} µs",
-        "load average before": f"{found.load_average:.2f} on {cores} cores",
+        f"gRPC, {closed.concurrency} at once": _grpc_text(closed),
+        f"gRPC, open at {OPEN_RATE_PER_S:,.0f}/s": (
+            f"{_grpc_text(opened)}, {opened.late_share:.1%} sent late"
+        ),
+        f"lag at {_LAG_RATE_PER_S:.0f}/s": f"p50 {lag.p50_us:.0f} µs, p99 {lag.p99_us:.0f} µs",
+        "added to a 1 ms p99": f"{lag.added_p99_us:.0f} µs",
     }
+    if lag.held_up_share is not None and lag.own_added_p99_us is not None:
+        lines["the generator's part"] = (
+            f"{lag.own_added_p99_us:.0f} µs, without the {lag.held_up_share:.1%} of requests that "
+            "waited for a core"
+        )
+    cores = found.environment.usable_cores
+    lines["load average before"] = f"{found.load_average:.2f} on {cores} cores"
     return "\n".join(f"{name:22}{value}" for name, value in lines.items())
+
+
+def _grpc_text(found: GrpcLimit) -> str:
+    return (
+        f"{number_text(found.per_s)} requests/s, {number_text(found.per_core_s)} for each second "
+        f"of CPU time ({found.cores:.2f} cores, server {found.server_cores:.2f})"
+    )
 
 
 def _nothing(_: object) -> None:
     """Cost next to nothing."""
 
 
-def _lag(seconds: float) -> tuple[Any, Any]:
-    """Return lags, and what the generator added to each request, in seconds."""
-    took: list[tuple[float, float]] = []
+def _lag(seconds: float) -> LagLimit:
+    """Measure lag, and what the generator adds to a request, apart for those it was held up at."""
+    took: list[float] = []
+    waited: list[float] = []
 
     def one_millisecond(_: object) -> None:
         began = time.perf_counter()
-        while time.perf_counter() - began < _TARGET_S:
+        waited.append(_waited_for_core_s())
+        while (spent := time.perf_counter() - began) < _TARGET_S:
             pass
-        took.append((began, time.perf_counter() - began))
+        took.append(spent)
 
-    count = max(400, round(_RATE_PER_S * seconds))
-    schedule = poisson(_RATE_PER_S, count=count, seed=0)
+    count = max(400, round(_LAG_RATE_PER_S * seconds))
+    schedule = poisson(_LAG_RATE_PER_S, count=count, seed=0)
     # One worker: two that poll in Python would hold each other's lock.
     result = open_loop(one_millisecond, [0], schedule_s=schedule, workers=1)
-    inside = np.array([duration for _, duration in took])
     # Late arrivals waited for the target, which is not the generator's doing: leave them out.
-    waited = result.started_s - result.intended_s
-    own = ~_held_up(result)
-    return result.lag_s, (waited + result.service_s - inside)[own]
-
-
-def _held_up(result: LoadResult) -> Any:
-    """Whether the request before was still under way when each was due."""
-    before = np.concatenate([[-np.inf], result.finished_s[:-1]])
-    return before > result.intended_s
-
-
-def _over_grpc(seconds: float) -> tuple[float, float, int]:
-    """Return the best of a few concurrencies: requests/s, per core-second, and which."""
-    import grpc
-
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=_serve_nothing, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        port = ours.recv()
-        found = []
-        for concurrency in (1, 4):
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                call = partial(channel.unary_unary(_METHOD, None, None), timeout=5.0)
-                found.append((*_rate(call, concurrency, seconds), concurrency))
-    finally:
-        ours.close()  # the server ends with it
-        server.join(5.0)
-        server.terminate()
-    return max(found)
-
-
-def _rate(call: Callable[[bytes], Any], concurrency: int, seconds: float) -> tuple[float, float]:
-    began = time.process_time()
-    result = closed_loop(call, [_BODY], concurrency=concurrency, duration_s=seconds, warmup=50)
-    spent = time.process_time() - began
-    return result.ok / result.duration_s, (result.ok + 50) / spent
-
-
-def _serve_nothing(pipe: Connection) -> None:
-    """Answer every request at once, until the other end closes the pipe."""
-    import grpc
-
-    def answer(_request: bytes, _context: Any) -> bytes:
-        return _ANSWER
-
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    service, method = _METHOD.strip("/").split("/")
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {method: handler}),)
+    own = ~_found_target_busy(result)
+    lags = (result.started_s - result.intended_s)[own] * 1e6
+    added = (result.response_s - np.array(took))[own] * 1e6
+    free = np.diff(waited, prepend=waited[0])[own] <= _HELD_UP_S
+    known = not np.isnan(waited[0])
+    return LagLimit(
+        p50_us=float(np.percentile(lags, 50)),
+        p99_us=float(np.percentile(lags, 99)),
+        added_p99_us=float(np.percentile(added, 99)),
+        held_up_share=float(1 - free.mean()) if known else None,
+        own_p99_us=float(np.percentile(lags[free], 99)) if known and free.any() else None,
+        own_added_p99_us=float(np.percentile(added[free], 99)) if known and free.any() else None,
     )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    pipe.send(port)
+
+
+def _waited_for_core_s() -> float:
+    """Return how long this thread was ready to run but did not, so far; NaN if nobody knows."""
     try:
-        pipe.recv()
-    except EOFError:
-        server.stop(0).wait()
+        return int(_SCHEDULER.read_bytes().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return float("nan")
+
+
+def _found_target_busy(result: LoadResult) -> Array:
+    """Whether the request before was still under way when each was due, bool ``[ok]``."""
+    before = np.concatenate([[-np.inf], result.finished_s[:-1]])
+    busy: Array = before > result.intended_s
+    return busy
+
+
+def _over_grpc(seconds: float) -> tuple[GrpcLimit, GrpcLimit]:
+    """Send as ``prebuilt://`` targets do: serialized requests, answers read as scores."""
+    import grpc
+    import psutil
+    from tritonclient.grpc import service_pb2
+
+    from bench.transports import infer_bytes
+
+    scores = np.zeros(_CANDIDATES, np.float32).tobytes()
+    answer = service_pb2.ModelInferResponse(model_name="null", raw_output_contents=[scores])
+    with null_server(answer.SerializeToString()) as (address, process):
+        server = psutil.Process(process.pid)
+        with grpc.insecure_channel(address) as channel:
+            infer = infer_bytes(channel)
+
+            def call(body: bytes) -> Array:
+                return np.frombuffer(infer(body, timeout=5.0).raw_output_contents[0], np.float32)
+
+            send = partial(_measure_grpc, server=server, call=call)
+            closed = [
+                send(partial(closed_loop, concurrency=each, duration_s=seconds), concurrency=each)
+                for each in _CONCURRENCIES
+            ]
+            schedule = poisson(OPEN_RATE_PER_S, count=round(OPEN_RATE_PER_S * seconds), seed=0)
+            opened = send(
+                partial(open_loop, schedule_s=schedule, workers=_WORKERS),
+                concurrency=_WORKERS,
+                asked_per_s=OPEN_RATE_PER_S,
+            )
+    return max(closed, key=lambda each: each.per_s), opened
+
+
+def _measure_grpc(
+    loop: Callable[..., LoadResult],
+    *,
+    server: Any,
+    call: Callable[[bytes], Any],
+    concurrency: int,
+    asked_per_s: float | None = None,
+) -> GrpcLimit:
+    before = sum(server.cpu_times()[:2])
+    result = loop(call, [bytes(_REQUEST_BYTES)], warmup=2 * concurrency)
+    spent = sum(server.cpu_times()[:2]) - before
+    return GrpcLimit(
+        asked_per_s=asked_per_s,
+        concurrency=concurrency,
+        per_s=result.ok / result.duration_s,
+        per_core_s=result.ok / result.cpu_s,
+        cores=result.cpu_s / result.duration_s,
+        server_cores=spent / result.duration_s,
+        late_share=result.late / max(1, result.ok),
+    )

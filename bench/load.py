@@ -20,18 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.clock import PreciseClock
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from bench.clock import Clock
     from rankers.requests import Array
 
-# The kernel wakes a sleeper some 50 to 100 µs after its time, so the last stretch is polled: first
-# by sleeps of 0, which give the interpreter lock to whoever has an answer to read but cost some
-# 60 µs each, then without letting go.
-_POLLED_S = 0.000_2
-_HELD_S = 0.000_07
-# A sleeping worker looks up this often to see whether the load was called off.
-_LONGEST_SLEEP_S = 0.2
 _LEAD_S = 0.005
 _MESSAGES = 3
 
@@ -93,11 +89,13 @@ def closed_loop(
     count: int | None = None,
     duration_s: float | None = None,
     warmup: int = 0,
+    first: int = 0,
+    clock: Clock | None = None,
 ) -> LoadResult:
     """Send from ``concurrency`` threads, each as soon as its last request was answered.
 
-    Request k of the run is ``requests[k % len(requests)]``, whichever thread sends it: no two
-    threads send the same one at the same time, and two runs send the same requests.
+    Request k of the run is ``requests[(first + k) % len(requests)]``, whichever thread sends it: no
+    two threads send the same one at the same time, and two runs send the same requests.
 
     Args:
         call: The target. What it returns is not looked at; what it raises is counted.
@@ -106,18 +104,22 @@ def closed_loop(
         count: How many requests to send; or
         duration_s: for how long.
         warmup: Requests to send and forget before, over all threads; at least one each if not 0.
+            They are those before the first: what is timed does not find its own rows in a cache.
+        first: The place of the first request.
+        clock: By default the machine's.
     """
     if (count is None) == (duration_s is None):
         raise ValueError("give either count or duration_s")
 
     def work(worker: _Worker, stage: _Stage) -> None:
         for number in stage.numbers(count):
-            started = time.perf_counter()
+            started = worker.clock.now()
             if duration_s is not None and started - stage.beginning >= duration_s:
                 return
             worker.send(number, started, started)
 
-    return _run(call, requests, work, workers=concurrency, warmup=warmup, lead_s=0.0)
+    crew = [_Worker(call, requests, first, clock or PreciseClock()) for _ in range(concurrency)]
+    return _run(crew, work, warmup=warmup, lead_s=0.0)
 
 
 def open_loop(
@@ -128,39 +130,45 @@ def open_loop(
     workers: int,
     warmup: int = 0,
     drop_after_s: float = 30.0,
+    first: int = 0,
+    clock: Clock | None = None,
 ) -> LoadResult:
     """Send request k at ``schedule_s[k]``, whether or not earlier ones were answered.
 
     Args:
         call: The target. What it returns is not looked at; what it raises is counted.
-        requests: Prepared requests; arrival k sends ``requests[k % len(requests)]``.
+        requests: Prepared requests; arrival k sends ``requests[(first + k) % len(requests)]``.
         schedule_s: When each is due, seconds after the beginning (`bench.arrivals`).
         workers: How many can be under way at once. For a target that queues by itself there must be
             so many that none is ever late; for a function called in process this is the number of
             servers in front of which the late ones queue.
         warmup: Requests to send and forget before, over all workers; at least one each if not 0.
         drop_after_s: An arrival later than this is given up, so that an overloaded run ends.
+        first: The place of the first request.
+        clock: By default the machine's.
     """
     due_s = schedule_s.tolist()  # Python floats: indexing an array costs ten times as much
 
     def work(worker: _Worker, stage: _Stage) -> None:
+        clock = worker.clock
         for number in stage.numbers(len(due_s)):
             intended = stage.beginning + due_s[number]
-            behind = time.perf_counter() - intended
+            behind = clock.now() - intended
             if behind > drop_after_s:
                 worker.dropped += 1
                 continue
             if behind > 0:
                 worker.late += 1
-                worker.send(number, intended, time.perf_counter())
+                worker.send(number, intended, clock.now())
                 continue
-            if not _sleep_until(intended, stage.called_off):
+            if not clock.sleep_until(intended, stage.called_off):
                 return
-            started = time.perf_counter()
+            started = clock.now()
             worker.lags.append(started - intended)
             worker.send(number, intended, started)
 
-    return _run(call, requests, work, workers=workers, warmup=warmup, lead_s=_LEAD_S)
+    crew = [_Worker(call, requests, first, clock or PreciseClock()) for _ in range(workers)]
+    return _run(crew, work, warmup=warmup, lead_s=_LEAD_S)
 
 
 @dataclass(slots=True)
@@ -187,6 +195,8 @@ class _Worker:
 
     call: Callable[[Any], Any]
     requests: Sequence[Any]
+    first: int
+    clock: Clock
     answered: list[tuple[int, float, float, float]] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -195,14 +205,14 @@ class _Worker:
     last: float = 0.0
 
     def send(self, number: int, intended: float, started: float) -> None:
-        index = number % len(self.requests)
+        index = (self.first + number) % len(self.requests)
         try:
             self.call(self.requests[index])
         except Exception as error:  # noqa: BLE001 - whatever a target raises is a failed request
-            self.last = time.perf_counter()
+            self.last = self.clock.now()
             self.errors[f"{type(error).__name__}: {error}"] += 1
             return
-        self.last = time.perf_counter()
+        self.last = self.clock.now()
         self.answered.append((index, intended, started, self.last))
 
     def warm_up(self, first: int, count: int) -> None:
@@ -214,29 +224,23 @@ class _Worker:
 
 
 def _run(
-    call: Callable[[Any], Any],
-    requests: Sequence[Any],
-    work: Callable[[_Worker, _Stage], None],
-    *,
-    workers: int,
-    warmup: int,
-    lead_s: float,
+    crew: list[_Worker], work: Callable[[_Worker, _Stage], None], *, warmup: int, lead_s: float
 ) -> LoadResult:
     """Start the workers, warm them up, let them begin together, and gather what they did."""
-    if workers < 1 or not requests:
+    workers = len(crew)
+    if workers < 1 or not crew[0].requests:
         raise ValueError("a load needs at least 1 worker and 1 request")
     stage = _Stage()
-    crew = [_Worker(call, requests) for _ in range(workers)]
     each = -(-warmup // workers)
 
     def begin() -> None:
         stage.cpu_s = time.process_time()
-        stage.beginning = time.perf_counter() + lead_s
+        stage.beginning = crew[0].clock.now() + lead_s
 
     barrier = threading.Barrier(workers, action=begin)
 
     def life(number: int) -> None:
-        crew[number].warm_up(number * each, each)
+        crew[number].warm_up((number - workers) * each, each)
         barrier.wait()
         work(crew[number], stage)
 
@@ -269,19 +273,6 @@ def _gather(crew: list[_Worker], beginning: float, cpu_s: float) -> LoadResult:
         duration_s=max(max(worker.last for worker in crew) - beginning, 0.0),
         cpu_s=cpu_s,
     )
-
-
-def _sleep_until(moment: float, called_off: threading.Event) -> bool:
-    """Sleep until ``moment`` of ``time.perf_counter``; return False if the load was called off."""
-    while (left := moment - time.perf_counter()) > _POLLED_S:
-        time.sleep(min(left - _POLLED_S, _LONGEST_SLEEP_S))
-        if called_off.is_set():
-            return False
-    while moment - time.perf_counter() > _HELD_S:
-        time.sleep(0)
-    while time.perf_counter() < moment:
-        pass
-    return True
 
 
 @contextmanager

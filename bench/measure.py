@@ -8,23 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import arrivals
+from bench import arrivals, timeline
 from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import Clocks, cpu_times, environment, load_average
+from bench.gpu_state import watched_gpus
 from bench.latencies import record
 from bench.load import LoadResult, closed_loop, open_loop
-from bench.measurement import Counts, Measurement, merge_measurements
+from bench.measurement import Counts, Measurement
+from bench.merging import merge_measurements
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
     from rankers.requests import Array
 
 # Beyond this many threads one process spends its time on switching between them.
 _WORKERS_OF_A_SERVER = 64
+# Requests next in size on either side, that a first one of a size is compared with.
+_ALIKE = 10
+# How much further in the workload the next round begins where nobody knows how many it will send; a
+# prime, so that the rounds come to begin everywhere.
+_DURATION_STEP = 97
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,9 @@ class Load:
             it queues by itself.
         warmup: Requests before the clock starts.
         seed: Of the arrivals; round r takes ``seed + r``.
+        first: The place of the first request in the workload: each round goes on where the last
+            one ended, and all targets of a round get the same requests at the same arrivals.
+        slo: The objective that the load is for: what the generator's own lag is held against.
     """
 
     count: int | None = 2000
@@ -51,6 +62,8 @@ class Load:
     workers: int | None = None
     warmup: int = 100
     seed: int = 0
+    first: int = 0
+    slo: Slo | None = None
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.duration_s is None):
@@ -63,9 +76,11 @@ class Load:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that make a result, as JSON-ready data."""
+        slo = {} if self.slo is None else {"slo": self.slo.to_json()}
         if self.rate_per_s is None:
-            return {"mode": "closed", "concurrency": self.concurrency, "warmup": self.warmup}
-        return {
+            closed = {"mode": "closed", "concurrency": self.concurrency, "warmup": self.warmup}
+            return closed | slo
+        return slo | {
             "mode": "open",
             "pattern": self.pattern,
             "rate_per_s": self.rate_per_s,
@@ -180,6 +195,7 @@ def _one_round(load: Load, number: int, rounds: int) -> Load:
         duration_s=None if load.duration_s is None else load.duration_s / rounds,
         warmup=again if number else load.warmup,
         seed=load.seed + number,
+        first=load.first + number * (_DURATION_STEP if count is None else count),
     )
 
 
@@ -209,7 +225,8 @@ def _measure_once(
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
     clocks = Clocks.read()
-    result = apply_load(load, target, prepared)
+    with watched_gpus(target.describe()["device"]) as watch:
+        result = apply_load(load, target, prepared)
     drift_s = clocks.drift_s(Clocks.read())
     after = cpu_times()
     candidates = workload.requests.candidates[result.index]
@@ -233,18 +250,28 @@ def _measure_once(
         wire_bytes=None if sizes is None else int(sizes(workload.requests)[result.index].sum()),
         unwarmed=_unwarmed(result, candidates, workload, load),
         clock_drift_s=drift_s,
+        timeline=timeline.record(result),
+        gpu=watch.states,
     )
 
 
 def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: Load) -> int:
-    """Count requests that were the first of their size and took over three times the median."""
+    """Count requests that were the first of their size and took over three times as long as others.
+
+    The others are those nearest in size: many candidates take longer than few, cold or not.
+    """
     if not result.ok:
         return 0
-    warmed = workload.requests.candidates[: load.warmup]
+    # Before: the warm-up, and what earlier rounds sent.
+    sent_before = np.arange(-load.warmup, load.first) % len(workload.requests)
+    warmed = workload.requests.candidates[sent_before]
     sizes, firsts = np.unique(candidates, return_index=True)
     new = firsts[~np.isin(sizes, warmed)]
-    service_s = result.service_s
-    return int((service_s[new] > 3 * np.median(service_s)).sum())
+    by_size = np.argsort(candidates, kind="stable")
+    service_s = result.service_s[by_size]
+    ranks = np.argsort(by_size)[new]
+    usual_s = [np.median(service_s[max(0, each - _ALIKE) : each + _ALIKE + 1]) for each in ranks]
+    return int((service_s[ranks] > 3 * np.array(usual_s)).sum())
 
 
 def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
@@ -257,6 +284,7 @@ def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResul
             count=load.count,
             duration_s=load.duration_s,
             warmup=load.warmup,
+            first=load.first,
         )
     return open_loop(
         target,
@@ -264,6 +292,7 @@ def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResul
         schedule_s=_schedule(load, load.rate_per_s),
         workers=load.workers or target.instances or _WORKERS_OF_A_SERVER,
         warmup=load.warmup,
+        first=load.first,
     )
 
 

@@ -1,34 +1,26 @@
 """A measurement: what was measured, how, where, what came out, and whether it can be believed.
 
-Its JSON file is the only source of any number in a report. Everything that can be derived (rates,
-percentiles, the reasons that make it void) is computed from the raw data, and again when a file is
-read, so that a file cannot contradict itself.
+Its JSON (`bench.results_file`) is the only source of any number in a report. Everything that can be
+derived (rates, percentiles, the reasons that make it void) is computed from the raw data, and again
+when a file is read, so that a file cannot contradict itself.
 """
 
 from __future__ import annotations
 
-import binascii
-import json
-import zlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bench.effective import effective_count
+from bench.effective import worth
 from bench.environment import Environment
-from bench.latencies import QUANTILES, Latencies, merge
+from bench.latencies import CONFIDENCE, QUANTILES, Latencies
+from bench.timeline import Timeline
 from bench.validity import void_reasons
-from rankers.errors import UserError
-from rankers.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from bench.latencies import Percentile
 
 SCHEMA = 1
 KIND = "rankserve-measurement"
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +81,13 @@ class Measurement:
         wire_bytes: Tensors sent and received by the answered requests of a served target, without
             the protocol's framing; None in process.
         unwarmed: Requests that were the first of their number of candidates, the warm-up included,
-            and took over three times the median.
+            and took over three times as long as others of about that number.
         clock_drift_s: By how much the wall clock and the monotonic clock drew apart.
+        gpu: What each GPU was seen to do meanwhile (`bench.gpu_state`); empty for a target on the
+            CPU.
         rounds: Answered requests of each round it was joined from, in order; empty for a single
             run.
+        timeline: Its course; None where nothing was answered and in files of before there was one.
     """
 
     target: dict[str, Any]
@@ -114,6 +109,8 @@ class Measurement:
     wire_bytes: int | None = None
     unwarmed: int = 0
     clock_drift_s: float = 0.0
+    gpu: tuple[dict[str, Any], ...] = ()
+    timeline: Timeline | None = None
 
     @property
     def name(self) -> str:
@@ -156,17 +153,16 @@ class Measurement:
         That needs their order: without exact samples they are taken as independent.
         """
         samples = self.response.samples_ns
-        if samples is None or not len(samples):
+        if samples is None:
             return float(self.response.count)
-        bound_ns = self.response.point_us(quantile) * 1e3
-        return effective_count(samples > bound_ns, self.rounds)
+        return worth(samples, quantile, self.rounds)
 
-    def percentile(self, quantile: float) -> Percentile | None:
+    def percentile(self, quantile: float, confidence: float = CONFIDENCE) -> Percentile | None:
         """Return a percentile of the response times; None if too few to know it.
 
         Its 95 % interval takes into account that requests of one queue, or of one round, are alike.
         """
-        return self.response.percentile(quantile, self.worth(quantile))
+        return self.response.percentile(quantile, self.worth(quantile), confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as JSON-ready data."""
@@ -182,6 +178,7 @@ class Measurement:
             "lag": self.lag.to_json(),
             "counts": self.counts.to_json(),
             "rounds": list(self.rounds),
+            "timeline": None if self.timeline is None else self.timeline.to_json(),
             "percentiles": [each.to_json() for each in percentiles if each is not None],
             "requests_per_s": self.requests_per_s,
             "candidates_per_s": self.candidates_per_s,
@@ -191,6 +188,7 @@ class Measurement:
             "bytes_per_request": self.bytes_per_request,
             "unwarmed": self.unwarmed,
             "clock_drift_s": self.clock_drift_s,
+            "gpu": list(self.gpu),
             "void": list(self.void),
             "error_messages": list(self.error_messages),
             "duration_s": self.duration_s,
@@ -226,88 +224,6 @@ class Measurement:
             wire_bytes=data.get("wire_bytes"),
             unwarmed=data.get("unwarmed", 0),
             clock_drift_s=data.get("clock_drift_s", 0.0),
+            gpu=tuple(data.get("gpu", ())),
+            timeline=Timeline.from_json(data.get("timeline")),
         )
-
-
-def save_measurements(measurements: Sequence[Measurement], path: Path) -> None:
-    """Write measurements to one JSON file, all or nothing."""
-    data = {"kind": KIND, "schema": SCHEMA, "measurements": [m.to_json() for m in measurements]}
-    write_atomically(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def load_measurements(path: Path) -> tuple[Measurement, ...]:
-    """Read what `save_measurements` wrote.
-
-    Raises:
-        UserError: The file is missing, damaged, something else, or of another version.
-    """
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as measurements: {error}") from error
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UserError(f"{path}: not a file of measurements (its kind is not {KIND!r})")
-    if data.get("schema") != SCHEMA:
-        raise UserError(
-            f"{path}: schema {data.get('schema')}; this rankserve reads {SCHEMA}: "
-            "upgrade it, or measure again"
-        )
-    try:
-        return tuple(Measurement.from_json(each) for each in data["measurements"])
-    except KeyError as error:
-        raise UserError(f"{path}: damaged: {error} is missing; measure again") from error
-    except (
-        TypeError, ValueError, AttributeError, IndexError, UserError, binascii.Error, zlib.error,
-    ) as error:  # fmt: skip
-        raise UserError(f"{path}: damaged: {error}; measure again") from error
-
-
-def merge_measurements(parts: Sequence[Measurement]) -> Measurement:
-    """Join rounds of the same target, workload and load on the same machine.
-
-    Raises:
-        UserError: There are none, or they do not belong together; the message says in what.
-    """
-    if not parts:
-        raise UserError("there are no measurements to merge")
-    first = parts[0]
-    for part in parts[1:]:
-        for field in ("target", "workload", "load", "environment"):
-            if getattr(part, field) != getattr(first, field):
-                raise UserError(
-                    f"measurements of {first.name!r} and {part.name!r} differ in their {field}: "
-                    "they cannot be merged"
-                )
-    messages = dict.fromkeys(message for part in parts for message in part.error_messages)
-    return replace(
-        first,
-        response=merge([part.response for part in parts]),
-        service=merge([part.service for part in parts]),
-        lag=merge([part.lag for part in parts]),
-        counts=sum((part.counts for part in parts[1:]), first.counts),
-        error_messages=tuple(messages)[:3],
-        duration_s=sum(part.duration_s for part in parts),
-        steal_share=_weighted_steal(parts),
-        rounds=_rounds(parts),
-        cpu_s=total_of([part.cpu_s for part in parts]),
-        wire_bytes=total_of([part.wire_bytes for part in parts]),
-        unwarmed=sum(part.unwarmed for part in parts),
-        clock_drift_s=max(part.clock_drift_s for part in parts),
-    )
-
-
-def total_of(values: Sequence[_Number | None]) -> _Number | None:
-    """Return the sum; None where one is not known."""
-    known = [each for each in values if each is not None]
-    return sum(known[1:], start=known[0]) if known and len(known) == len(values) else None
-
-
-def _rounds(parts: Sequence[Measurement]) -> tuple[int, ...]:
-    counts = [count for part in parts for count in part.rounds or (part.response.count,)]
-    return tuple(counts) if len(counts) > 1 else ()
-
-
-def _weighted_steal(parts: Sequence[Measurement]) -> float | None:
-    known = [(part.steal_share, part.duration_s) for part in parts if part.steal_share is not None]
-    seconds = sum(duration for _, duration in known)
-    return sum(share * duration for share, duration in known) / seconds if seconds else None

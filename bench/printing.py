@@ -1,4 +1,4 @@
-"""Tables and remarks on a terminal, and measurements in a file."""
+"""Tables and remarks on a terminal, and what was found in a file."""
 
 from __future__ import annotations
 
@@ -10,29 +10,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from rich.console import Console
+
     from bench.measurement import Measurement
+    from bench.results_file import Found
     from bench.tables import Table
 
+# Of a file or a pipe, which has no window to fit.
+WIDTH = 100
+_LONGEST_WHOLE = 24
 
-def keep(measurements: Sequence[Measurement], out: Path | None) -> None:
-    """Write measurements to a file, if one is named."""
-    from bench.measurement import save_measurements
+
+def keep(found: Found, out: Path | None) -> None:
+    """Write what was found to a file, if one is named."""
+    from bench.results_file import save_results
 
     if out is not None:
-        save_measurements(measurements, out)
+        save_results(found, out)
 
 
 def print_tables(tables: Sequence[Table], measurements: Sequence[Measurement]) -> None:
     """Print tables on standard output, and on standard error why measurements are void."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from bench.tables import unprinted_texts
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)  # a file or a pipe: no window to fit
+    draw_tables(tables, console if console.is_terminal else Console(width=WIDTH))
+    for line in remarks(measurements):
+        say_line(line)
+
+
+def draw_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print tables on a console."""
+    from rich import box
+    from rich.table import Table as RichTable
+
     for table in tables:
         if not table.rows:
             continue
@@ -46,16 +57,34 @@ def print_tables(tables: Sequence[Table], measurements: Sequence[Measurement]) -
             padding=(0, 1, 0, 0),
         )
         for place, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+            # Figures are not broken; names and sentences are, or they leave no room for the others.
+            longest = max(len(line) for row in table.rows for line in _lines(row[place]))
+            whole = place > 0 and longest <= _LONGEST_WHOLE
+            shown.add_column(
+                column,
+                justify="right" if place else "left",
+                no_wrap=whole,
+                min_width=min(longest, _LONGEST_WHOLE) if not place else None,
+            )
         for row in table.rows:
-            # An interval goes under its percentile: side by side they do not fit in 80 columns.
-            shown.add_row(row[0], *(text.replace(" (", "\n(") for text in row[1:]))
+            shown.add_row(row[0], *("\n".join(_lines(text)) for text in row[1:]))
         console.print(shown)
-    for each in measurements:
-        for reason in each.void:
-            say_line(f"void: {each.name}: {reason}")
-        for reason in unprinted_texts(each):
-            say_line(f"{each.name}: {reason}")
+
+
+def _lines(text: str) -> list[str]:
+    """Cut a cell: an interval goes under its percentile, or they do not fit in 80 columns."""
+    return text.replace(" (", "\n(").split("\n")
+
+
+def remarks(measurements: Sequence[Measurement]) -> list[str]:
+    """Return why measurements are void, and why a percentile is not printed."""
+    from bench.tables import names_apart, unprinted_texts
+
+    lines = []
+    for name, each in zip(names_apart(measurements), measurements, strict=True):
+        lines += [f"void: {name}: {reason}" for reason in each.void]
+        lines += [f"{name}: {reason}" for reason in unprinted_texts(each)]
+    return lines
 
 
 def say_line(line: str) -> None:

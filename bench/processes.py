@@ -12,9 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.gpu_state import merge_states
 from bench.latencies import merge
 from bench.measure import measure
-from bench.measurement import Measurement, total_of
+from bench.measurement import Measurement
+from bench.merging import total_of
+from bench.timeline import overlay
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +129,8 @@ def join(parts: list[Measurement], load: Load) -> Measurement:
         wire_bytes=total_of([part.wire_bytes for part in parts]),
         unwarmed=sum(part.unwarmed for part in parts),
         clock_drift_s=max(part.clock_drift_s for part in parts),
+        gpu=merge_states([part.gpu for part in parts]),
+        timeline=overlay([part.timeline for part in parts]),
     )
 
 

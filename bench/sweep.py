@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from bench.compare import COMPARED_QUANTILES
 from bench.latencies import percentile_label
 from bench.measure import measure_rounds, round_seconds
-from bench.measurement import merge_measurements
+from bench.measurement import Measurement
+from bench.merging import merge_measurements
 from bench.tables import Table, number_text, percentile_text
-from bench.winners import find_winner, rounds_that_tell
+from bench.winners import Winner, find_winner, rounds_that_tell
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.measure import Load
-    from bench.measurement import Measurement
     from bench.targets import Target
-    from bench.winners import Winner
     from bench.workload import Workload
 
 # More models than this on one server would take long to load and much memory.
@@ -119,6 +118,18 @@ class Sweep:
             "texts": list(self.texts),
             "measurements": [each.to_json() for each in self.measurements],
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Sweep:
+        """Read what `to_json` wrote; the front is found anew."""
+        return cls(
+            settings=tuple(
+                Setting(each["instances"], each["threads"], each["max_queue_delay_us"])
+                for each in data["settings"]
+            ),
+            measurements=tuple(map(Measurement.from_json, data["measurements"])),
+            winners=tuple(map(Winner.from_json, data["winners"])),
+        )
 
 
 def grid(

@@ -11,7 +11,7 @@ from bench.latencies import percentile_label, sample_floor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.capacity import Capacity
+    from bench.capacity_curve import Capacity
     from bench.compare import Ratio
     from bench.environment import Environment
     from bench.latencies import Percentile
@@ -96,22 +96,21 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
 
 def capacity_table(capacity: Capacity) -> Table:
     """Return one row for each rate that was tried, ascending."""
+    first = capacity.points[0].measurement if capacity.points else None
     return Table(
-        title=f"Capacity of {capacity.points[0].measurement.name}"
-        if capacity.points
-        else "Capacity",
+        title=f"Capacity of {first.name}: {first.workload['name']}" if first else "Capacity",
         columns=("requests/s", "p50, ms", "p99, ms", "goodput/s", capacity.slo.text),
         rows=tuple(
             (
-                number_text(each.rate_per_s),
+                f"{number_text(each.rate_per_s)}{' (void)' if each.measurement.void else ''}",
                 *(percentile_text(each.measurement.percentile(q)) for q in (0.5, 0.99)),
                 number_text(each.goodput_per_s),
                 each.verdict.answer,
             )
             for each in capacity.points
         ),
-        note=f"{capacity.text}. Verdicts at 99 % confidence. Goodput: answered within the bound. "
-        "-: too few independent requests for that one.",
+        note="Verdicts at 99 % confidence. Goodput: answered within the bound. -: too few "
+        "independent requests for that one.",
     )
 
 
@@ -185,13 +184,22 @@ def number_text(value: float) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def names_apart(measurements: Sequence[Measurement]) -> list[str]:
+    """Return a name for each measurement, with its load where a name comes twice."""
+    names = [each.name for each in measurements]
+    return [
+        each.name if names.count(each.name) == 1 else f"{each.name}, {load_text(each)}"
+        for each in measurements
+    ]
+
+
 def load_text(measurement: Measurement) -> str:
     """Return such as ``open, Poisson 200/s; 128 candidates``."""
     load, workload = measurement.load, measurement.workload["name"]
     if load["mode"] == "closed":
         return f"closed, {load['concurrency']} at once; {workload}"
     pattern = str(load["pattern"]).capitalize()
-    return f"open, {pattern} {load['rate_per_s']:g}/s; {workload}"
+    return f"open, {pattern} {load['rate_per_s']:,.4g}/s; {workload}"
 
 
 def environment_text(environment: Environment) -> str:

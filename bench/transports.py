@@ -97,10 +97,7 @@ class Prebuilt:
         served = import_module("client.served_model").ServedModel
         self._served = served.from_config(described.config, url)
         self.signature: Signature = self._served.signature
-        self._infer = self._channel.unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer",
-            response_deserializer=service_pb2.ModelInferResponse.FromString,
-        )
+        self._infer = infer_bytes(self._channel)
 
     def prepare(self, request: RankingRequest) -> tuple[bytes, int]:
         """Check, pack and serialize the request."""
@@ -117,6 +114,17 @@ class Prebuilt:
     def close(self) -> None:
         """Close the channel."""
         self._close.close()
+
+
+def infer_bytes(channel: Any) -> Callable[..., Any]:
+    """Return Triton's ``ModelInfer`` on a channel, for requests that are serialized already."""
+    from tritonclient.grpc import service_pb2
+
+    call: Callable[..., Any] = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        response_deserializer=service_pb2.ModelInferResponse.FromString,
+    )
+    return call
 
 
 class PlainGrpc:

@@ -19,6 +19,8 @@ LARGEST_UNWARMED_SHARE = 0.005
 # NTP slews by at most 0.5 ms a second; a second's worth of that is nothing in a minute's run.
 LARGEST_DRIFT_SHARE = 0.001
 _LEAST_DRIFT_S = 0.005
+# Of the looks at a GPU: one of a hundred is not what a p99 is made of.
+LARGEST_SLOWED_SHARE = 0.05
 
 
 def void_reasons(measurement: Measurement) -> Iterator[str]:
@@ -58,7 +60,7 @@ def _disturbances(measurement: Measurement) -> Iterator[str]:
     if measurement.unwarmed > LARGEST_UNWARMED_SHARE * counts.sent:
         yield (
             f"{measurement.unwarmed} requests were the first of their number of candidates and "
-            "took over three times the median: warm up with more requests (--warmup)"
+            "took over three times as long as others: warm up with more requests (--warmup)"
         )
     queues_by_itself = measurement.target.get("instances") is None
     if queues_by_itself and counts.late > LARGEST_LATE_SHARE * counts.sent:
@@ -66,11 +68,28 @@ def _disturbances(measurement: Measurement) -> Iterator[str]:
             f"{counts.late} arrivals found every worker busy: the generator throttled the load, "
             "give it more workers"
         )
+    for state in measurement.gpu:
+        for reason, times in state["slowed"].items():
+            if times <= LARGEST_SLOWED_SHARE * state["seen"]:
+                continue
+            yield (
+                f"GPU {state['index']} was slowed down by {reason} in {times} of {state['seen']} "
+                "looks at it: cool it, raise its power limit or lock its clocks"
+            )
+    yield from _lag(measurement)
+
+
+def _lag(measurement: Measurement) -> Iterator[str]:
+    """Hold the generator's lag against the objective; without one, against what was measured."""
     if not measurement.lag.count or not measurement.response.count:
         return
-    lag_us, p99_us = measurement.lag.point_us(0.99), measurement.response.point_us(0.99)
-    if lag_us > LARGEST_LAG_SHARE * p99_us:
+    lag_us, slo = measurement.lag.point_us(0.99), measurement.load.get("slo")
+    if slo is None:
+        limit_us, of = measurement.response.point_us(0.99), "response p99"
+    else:
+        limit_us, of = slo["bound_ms"] * 1e3, "objective"
+    if lag_us > LARGEST_LAG_SHARE * limit_us:
         yield (
             f"the generator's own lag (p99 {lag_us:.0f} µs) is above {LARGEST_LAG_SHARE:.0%} of "
-            f"the response p99 ({p99_us / 1e3:.2f} ms): give it a core of its own"
+            f"the {of} ({limit_us / 1e3:.2f} ms): give it a core of its own"
         )

@@ -62,6 +62,12 @@ class Winner:
             "ratio": self.ratio,
         }
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Winner:
+        """Read what `to_json` wrote."""
+        quantile = round(float(data["percentile"].removeprefix("p")) / 100, 6)
+        return cls(quantile, data["fastest"], tuple(data["alike"]), data["ratio"])
+
 
 def find_winner(
     rounds: Sequence[Sequence[Array]], names: Sequence[str], quantile: float

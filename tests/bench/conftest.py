@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from bench.results_file import Found
     from bench.workload import Workload
     from optimize.artifact import Artifact
 
@@ -159,3 +160,68 @@ def make_measurement(machine) -> Callable[..., Measurement]:
         return Measurement(**values | changes)
 
     return make
+
+
+@pytest.fixture
+def found_of(make_measurement) -> dict[str, Found]:
+    """Return something of every kind that a results file holds, of made-up latencies."""
+    from bench.capacity_curve import Capacity, Point
+    from bench.compare import Comparison, Ratio
+    from bench.crossover import Cell, Crossover
+    from bench.demo_report import Demo, Variant
+    from bench.results_file import Runs
+    from bench.slo import parse_slo
+    from bench.sweep import Setting, Sweep
+    from bench.winners import Winner
+
+    random = np.random.default_rng(3)
+
+    def of(name, mean_s, **changes):
+        target = {"name": name, "kind": "callable", "device": "cpu", "instances": 1}
+        return make_measurement(random.exponential(mean_s, 800), target=target, **changes)
+
+    def at(rate):
+        return {"load": {"mode": "open", "pattern": "poisson", "rate_per_s": rate, "workers": None}}
+
+    turns = (of("a", 0.002), of("b", 0.001))
+    ratios = (
+        Ratio("b", "a", 0.5, 0.51, 0.45, 0.58, -700.0, -800.0, -600.0, 0.99, 20, None),
+        Ratio("b", "a", 0.99, 0.61, 0.35, 1.28, -4000.0, None, 600.0, 0.99, 20, 130),
+    )
+    comparison = Comparison(turns, ratios)
+    slo = parse_slo("p99=20ms")
+    points = (
+        Point.judged(slo, 100.0, of("a", 0.002, **at(100.0))),
+        Point.judged(slo, 140.0, of("a", 0.02, **at(140.0))),
+    )
+    winners = (Winner(0.5, "b", (), 1.9), Winner(0.99, "b", ("a",), 1.2))
+    settings = (Setting(2, 1, 0), Setting(2, 1, 500))
+    loaded = of("c, 90 requests/s", 0.004, **at(90.0))
+    return {
+        "run": Runs(turns),
+        "compare": comparison,
+        "capacity": Capacity(slo, 100.0, 140.0, points, "a remark"),
+        "crossover": Crossover(
+            tuple(Cell(count, rate, turns, winners) for rate in (None, 50.0) for count in (1, 100))
+        ),
+        "sweep": Sweep(
+            settings,
+            tuple(of(each.name, 0.001 * place) for place, each in enumerate(settings, 1)),
+            (Winner(0.5, settings[0].name, (), 2.0),),
+        ),
+        "demo": Demo(
+            {
+                "ranker": "tiny",
+                "evaluation": {"requests": 10, "rows": 1234},
+                "best_auc": 0.8,
+                "seconds": 12.5,
+            },
+            comparison,
+            loaded,
+            (
+                Variant("a", 6_300_000, 0.7811, None, turns[0]),
+                Variant("b", 3_100_000, 0.7811, (2e-9, -2e-8, 2e-8), turns[1]),
+                Variant("c, 90 requests/s", None, None, None, loaded),
+            ),
+        ),
+    }

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.measurement import load_measurements, save_measurements
+from bench.results_file import (
+    load_measurements,
+    load_results,
+    results_json,
+    save_measurements,
+    save_results,
+)
 from rankers.requests import save_requests
 
 
@@ -49,6 +57,36 @@ class TestRun:
         assert found["load"]["mode"] == "open"
         assert found["counts"]["sent"] == 50
         assert found["void"]
+
+    @pytest.mark.parametrize(
+        ("slo", "never", "misses"),
+        [("p50=60s", "does not hold", 0), ("p50=1us", "holds", 300)],
+    )
+    def test_says_whether_an_objective_holds(self, bench, ranker_file, slo, never, misses):
+        load = ("--slo", slo, "--count", 300)
+        done = bench("run", f"{ranker_file}:ranker", *load, "--json")
+        found = json.loads(done.stdout)
+        verdict = found["verdict"]
+        # On a busy machine so few requests may be worth too few to tell.
+        assert verdict["answer"] != never
+        assert (verdict["requests"], verdict["misses"]) == (300, misses)
+        assert done.exit_code == (0 if verdict["answer"] == "holds" else 1)
+        assert found["load"]["slo"]["quantile"] == 0.5
+
+    def test_prints_what_an_objective_lacks(self, bench, ranker_file):
+        done = bench("run", f"{ranker_file}:ranker", "--slo", "p99=60s", "--count", 50)
+        assert "p99 ≤ 60000 ms is undecided: it needs about" in done.stdout
+        assert done.exit_code == 1
+
+    def test_several_runs_are_one_measurement_with_their_spread(self, bench, ranker_file):
+        done = bench("run", f"{ranker_file}:ranker", "--runs", 3, "--count", 60, "--json")
+        found = json.loads(done.stdout)
+        assert found["rounds"] == [60, 60, 60]
+        assert [each["quantile"] for each in found["spreads"]] == [0.5, 0.9]
+        assert all(len(each["runs_us"]) == 3 for each in found["spreads"])
+        assert "run 3 of 3" in done.stderr
+        text = bench("run", f"{ranker_file}:ranker", "--runs", 2, "--count", 20).stdout
+        assert "p50 in 2 runs: " in text
 
     def test_an_artifact_needs_requests(self, bench, artifact):
         done = bench("run", artifact.folder)
@@ -89,6 +127,7 @@ def test_compare_measures_in_turn_and_gives_ratios(bench, artifact, ranker_file,
     assert done.exit_code == 0, done.output
     assert [each.name for each in load_measurements(out)] == ["sum torch eager", "sum onnx fp32"]
     assert json.loads(done.stdout)["ratios"][0]["target"] == "sum onnx fp32"
+    assert json.loads(done.stdout) == results_json(load_results(out).found)
     assert "round 2 of 2" in done.stderr
 
 
@@ -130,13 +169,18 @@ class TestCapacity:
     def test_gives_one_object_with_the_curve(self, bench, ranker_file, tmp_path):
         out = tmp_path / "out.json"
         done = bench(
-            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10, "--threads", 1,
-            "--out", out, "--json",
+            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10,
+            "--threads", 1, "--out", out, "--json",
         )  # fmt: skip
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"
         assert found["points"]
         assert len(load_measurements(out)) == len(found["points"])
+        kept = load_results(out).found
+        assert (kept.rate_per_s, kept.text) == (found["rate_per_s"], found["text"])
+        assert [each.verdict.to_json() for each in kept.points] == [
+            each["verdict"] for each in found["points"]
+        ]
         assert done.exit_code == (1 if found["rate_per_s"] is None else 0)
 
     def test_prints_the_curve(self, bench, ranker_file):
@@ -164,6 +208,47 @@ class TestReport:
 
     def test_a_missing_folder_is_exit_2(self, bench, tmp_path):
         assert bench("report", "--results", tmp_path / "nowhere").exit_code == 2
+
+    def test_a_page_of_html_is_made_from_files_alone(self, bench, found_of, tmp_path):
+        for name in ("capacity", "sweep"):
+            save_results(found_of[name], tmp_path / f"{name}.json")
+        page = tmp_path / "page.html"
+        done = bench(
+            "report", "--html", page, tmp_path / "capacity.json", tmp_path / "sweep.json", "--json"
+        )
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["page"] == str(page)
+        assert "<title>rankserve: capacity, sweep</title>" in page.read_text()
+        assert not (tmp_path / "benchmarks.md").exists()
+
+    def test_pictures_are_drawn_and_kept_current(self, bench, found_of, tmp_path):
+        results, pictures = tmp_path / "results", tmp_path / "pictures"
+        save_results(found_of["compare"], results / "a.json")
+        options = (
+            "report", "--results", results, "--out", tmp_path / "page.md", "--pictures", pictures,
+        )  # fmt: skip
+        assert bench(*options).exit_code == 0
+        assert {each.name for each in pictures.iterdir()} == {"a-light.png", "a-dark.png"}
+        assert bench(*options, "--check").exit_code == 0
+        (pictures / "a-dark.png").unlink()
+        done = bench(*options, "--check", "--json")
+        assert done.exit_code == 1
+        assert json.loads(done.stdout)["pictures_behind"] == [str(pictures / "a-dark.png")]
+        assert not (pictures / "a-dark.png").exists()
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (("some.json",), "--html"),
+            (("--html", "p.html", "--check"), "leave out --check"),
+            (("--html", "p.html", "nowhere.json"), "nowhere.json"),
+        ],
+    )
+    def test_wrong_use_is_one_line_and_exit_2(self, bench, wrong, said):
+        done = bench("report", *wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_an_unknown_command_names_the_nearest(bench):
@@ -221,3 +306,59 @@ def test_every_command_that_the_makefile_calls_is_there():
     called = set(re.findall(r"-m bench ([a-z-]+)", makefile))
     assert "demo" in called
     assert called <= set(main.commands)
+
+
+class TestDiff:
+    @pytest.fixture
+    def file(self, make_measurement, tmp_path):
+        def save(name, *measurements):
+            save_measurements(measurements, tmp_path / name)
+            return tmp_path / name
+
+        return save
+
+    def test_tells_what_became_slower_and_exits_1_only_when_asked_to(
+        self, bench, file, make_measurement
+    ):
+        times = np.random.default_rng(1).exponential(0.002, 3000)
+        old, new = file("old", make_measurement(times)), file("new", make_measurement(2 * times))
+        done = bench("diff", old, new, "--json")
+        assert done.exit_code == 0
+        found = json.loads(done.stdout)["changes"]
+        assert [(each["old"]["quantile"], each["verdict"]) for each in found] == [
+            (0.5, "slower"),
+            (0.99, "slower"),
+        ]
+        assert found[0]["ratio"] == pytest.approx(2.0)
+        assert found[0]["low"] > 1.5
+        assert bench("diff", old, new, "--fail-if-slower").exit_code == 1
+        assert "faster" in bench("diff", new, old, "--fail-if-slower").stdout
+        assert "cannot tell" in bench("diff", new, new).stdout
+
+    def test_of_different_machines_is_refused_unless_asked_for(
+        self, bench, file, make_measurement, machine
+    ):
+        other = replace(machine, machine="ba9876543210", cpu="Abacus")
+        old = file("old", make_measurement())
+        new = file("new", make_measurement(environment=other))
+        done = bench("diff", old, new)
+        assert done.exit_code == 2
+        assert "Slide Rule" in done.stderr
+        assert "--any-machine" in done.stderr
+        assert bench("diff", old, new, "--any-machine").exit_code == 0
+
+    @pytest.mark.parametrize("field", ["workload", "load"])
+    def test_of_different_loads_is_refused(self, bench, file, make_measurement, field):
+        other = make_measurement(**{field: {"name": "other", "mode": "closed", "concurrency": 9}})
+        done = bench("diff", file("old", make_measurement()), file("new", other))
+        assert done.exit_code == 2
+        assert f"another {field}" in done.stderr
+
+    def test_goes_by_name_where_there_are_several(self, bench, file, make_measurement):
+        b = make_measurement(target={"name": "b", "kind": "callable", "device": "cpu"})
+        old = file("old", make_measurement(), b)
+        done = bench("diff", old, file("new", b, b), "--json")
+        assert {each["target"] for each in json.loads(done.stdout)["changes"]} == {"b"}
+        done = bench("diff", file("a", make_measurement()), file("new", b, b))
+        assert done.exit_code == 2
+        assert "no target under the same load" in done.stderr

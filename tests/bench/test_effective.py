@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.effective import block_length, effective_count
+from bench.effective import block_length, effective_count, worth
 from bench.latencies import record
 from bench.validation.queueing import mm1_percentile, simulate
 
@@ -57,17 +57,32 @@ def test_a_series_that_is_all_the_same_counts_in_full(series):
     assert effective_count(series) == len(series)
 
 
-@pytest.mark.parametrize(("load", "quantile"), [(0.3, 0.5), (0.3, 0.99), (0.6, 0.5), (0.6, 0.99)])
-def test_intervals_of_a_queue_hold_its_percentile_where_order_statistics_alone_fail(load, quantile):
-    random = np.random.default_rng(4)
+@pytest.mark.parametrize("quantile", [0.5, 0.99])
+def test_intervals_of_a_queue_hold_its_percentile_where_order_statistics_alone_fail(quantile):
+    random, load = np.random.default_rng(4), 0.6
     truth = mm1_percentile(load, quantile) * 1e6
     honest = naive = 0
     for _ in range(60):
         arrivals = np.cumsum(random.exponential(1 / load, 21_000))
         times = record(simulate(arrivals, random.exponential(1, 21_000))[1000:])
-        worth = effective_count(times.samples_ns > times.point_us(quantile) * 1e3)
-        one, other = times.percentile(quantile, worth), times.percentile(quantile)
+        one = times.percentile(quantile, worth(times.samples_ns, quantile))
+        other = times.percentile(quantile)
         honest += one.low_us <= truth <= one.high_us
         naive += other.low_us <= truth <= other.high_us
     assert honest >= 51  # of 60: 95 % less the chance of one in ten thousand or so
     assert naive < honest
+
+
+def test_dependence_further_down_counts_where_a_run_has_hardly_any_above():
+    # Slow stretches below the p99, and scattered requests above it.
+    random = np.random.default_rng(5)
+    times = random.random(4000) * 0.1 + 2.0 * (np.arange(4000) % 1000 < 90)
+    times[random.choice(4000, 40, replace=False)] += 10
+    above_p99 = times > np.sort(times)[3959]
+    assert effective_count(above_p99) > 3000
+    assert worth(times, 0.99, tails=(1,)) == effective_count(above_p99)
+    assert worth(times, 0.99) < 400
+
+
+def test_nothing_is_worth_nothing():
+    assert worth(np.empty(0), 0.99) == 0.0

@@ -1,4 +1,4 @@
-"""The page of HTML and its plot."""
+"""The page of HTML."""
 
 from __future__ import annotations
 
@@ -8,24 +8,82 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from bench.attribution import Split
 from bench.html_report import html_report
-from bench.plots import latency_figure, latency_svg
-from bench.tables import latency_table
+from bench.load import closed_loop
+from bench.results_file import Runs, load_results, save_results
+from bench.timeline import record
 
 
 @pytest.fixture
-def page(make_measurement) -> str:
-    runs = [make_measurement(), make_measurement(steal_share=0.3)]
-    return html_report("A <b>title</b>", runs, [latency_table(runs)])
+def page_of(tmp_path):
+    """Make a page of what was found, by way of files."""
+
+    def page(*found, title="title"):
+        paths = [tmp_path / f"{number}.json" for number, _ in enumerate(found)]
+        for each, path in zip(found, paths, strict=True):
+            save_results(each, path)
+        return html_report(title, [load_results(path) for path in paths])
+
+    return page
 
 
-def test_nothing_is_fetched(page):
-    fetching = re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|@import|<script', page)
-    assert fetching == []
+@pytest.fixture
+def page(page_of, make_measurement) -> str:
+    runs = Runs((make_measurement(), make_measurement(steal_share=0.3)))
+    return page_of(runs, title="A <b>title</b>")
+
+
+@pytest.fixture
+def course():
+    return record(closed_loop(lambda _: None, [0], concurrency=1, count=100))
+
+
+def test_every_kind_has_its_chapter_tables_and_pictures(page_of, found_of):
+    page = page_of(*found_of.values())
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Runs", "Comparison: a and b", "Capacity of a: 3 candidates", "Crossover: a and b",
+        "Serving settings", "Demo: tiny", "Measured on",
+    ]  # fmt: skip
+    # Two each: latency and Pareto, capacity and the tails at its ends, a crossover for each load.
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == 12
+    assert "<td>0.510 (0.450 to 0.580)</td>" in page
+    for each in drawings:
+        ET.fromstring(each)  # noqa: S314 - our own drawing
+    # Two pictures of a page share no names.
+    clips = [set(re.findall(r'<clipPath id="([^"]+)"', each)) for each in drawings]
+    assert sum(map(len, clips)) == len(set().union(*clips)) > 0
+    # Nothing is fetched.
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|@import|<script', page) == []
+
+
+def test_the_course_of_a_single_run_is_shown_and_those_of_several_fold(
+    page_of, make_measurement, course
+):
+    one = make_measurement(timeline=course)
+    assert "<details open>" in page_of(Runs((one,)))
+    several = page_of(Runs((one, one)))
+    assert "<details>" in several
+    assert several.count("time of measuring, s") == 2
+
+
+def test_where_the_time_goes_has_a_table_and_a_picture(page_of, make_measurement):
+    splits = tuple(Split(10.0, 20.0, 30.0, 40.0 + each) for each in range(100))
+    page = page_of(Runs((make_measurement(),), splits))
+    assert '<th scope="col">network</th>' in page
+    assert 'aria-label="Where the time goes: 100 traced requests"' in page
 
 
 def test_texts_are_escaped(page):
     assert "A &lt;b&gt;title&lt;/b&gt;" in page
+
+
+def test_a_name_cannot_break_out_of_a_picture(page_of, make_measurement):
+    target = {"name": "</svg><script>", "device": "cpu"}
+    page = page_of(Runs((make_measurement(target=target),)))
+    assert "<script>" not in page
 
 
 def test_says_what_is_void_where_it_was_measured_and_how(page):
@@ -34,49 +92,10 @@ def test_says_what_is_void_where_it_was_measured_and_how(page):
     assert "python -m bench run a" in page
 
 
-def test_without_measurements_is_a_page_of_tables():
-    assert "<svg" not in html_report("empty", [], [])
+def test_the_same_files_give_the_same_page(page_of, found_of):
+    assert page_of(found_of["capacity"]) == page_of(found_of["capacity"])
 
 
-def test_the_plot_is_well_formed_and_takes_the_pages_colour(make_measurement):
-    svg = latency_svg([make_measurement()])
-    root = ET.fromstring(svg)  # noqa: S314 - our own drawing
-    assert root.tag.endswith("svg")
-    colours = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
-    assert colours == {"#2f7fd6"}
-    assert "currentColor" in svg
-
-
-def test_the_same_measurements_draw_the_same_bytes(make_measurement):
-    assert latency_svg([make_measurement()]) == latency_svg([make_measurement()])
-
-
-def test_a_curve_falls_from_all_requests_to_one(make_measurement):
-    run = make_measurement(np.array([0.004, 0.001, 0.002, 0.002]))
-    (curve,) = [
-        line for line in latency_figure([run]).axes[0].lines if line.get_label() == "a (void)"
-    ]
-    assert curve.get_xdata().tolist() == [1.0, 2.0, 4.0]
-    assert curve.get_ydata().tolist() == [1.0, 0.75, 0.25]
-
-
-def test_colours_stand_out_on_white_and_on_near_black():
-    from matplotlib.colors import to_rgb
-
-    from bench.plots import _COLOURS
-
-    def luminance(colour):
-        linear = [
-            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
-        ]
-        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-    for colour in _COLOURS:
-        ours = luminance(colour)
-        assert (luminance("#ffffff") + 0.05) / (ours + 0.05) >= 3
-        assert (ours + 0.05) / (luminance("#14171b") + 0.05) >= 3
-
-
-def test_a_run_without_answers_is_left_out(make_measurement):
-    figure = latency_figure([make_measurement(np.empty(0))])
-    assert len(figure.axes[0].lines) == 0
+def test_a_run_without_answers_has_a_page(page_of, make_measurement):
+    failed = make_measurement(np.empty(0), duration_s=0.0)
+    assert "too few" in page_of(Runs((failed,)))

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from bench.cli import main
 from bench.environment import Environment
+from bench.limits import OPEN_RATE_PER_S
 
 
 def test_are_measured_and_written(tmp_path):
@@ -16,9 +17,18 @@ def test_are_measured_and_written(tmp_path):
     assert done.exit_code == 0, done.output
     found = json.loads(out.read_text())
     assert found["kind"] == "rankserve-limits"
-    assert found["in_process_per_s"] > found["grpc_per_s"] > 0
-    # A call of this process spends at most as much CPU time as passes on all of its cores.
+    closed, opened, lag = found["grpc_closed"], found["grpc_open"], found["lag"]
+    assert found["in_process_per_s"] > closed["per_s"] > 0
+    assert opened["asked_per_s"] == OPEN_RATE_PER_S
+    # This process and the server spend at most as much CPU time as passes on all cores.
     cores = Environment.from_json(found["environment"]).usable_cores
-    assert found["grpc_per_core_s"] >= 0.9 * found["grpc_per_s"] / cores
-    assert found["lag_p99_us"] >= found["lag_p50_us"] >= 0
+    for each in (closed, opened):
+        assert each["per_core_s"] * each["cores"] > 0.9 * each["per_s"]
+        assert 0 < each["cores"] < 1.1 * cores
+    assert lag["p99_us"] >= lag["p50_us"] >= 0
+    assert lag["added_p99_us"] >= lag["p50_us"]
+    if lag["own_p99_us"] is not None:
+        assert 0 <= lag["held_up_share"] <= 1
+        assert lag["own_p99_us"] >= 0
     assert "requests/s" in done.stdout
+    assert "added to a 1 ms p99" in done.stdout

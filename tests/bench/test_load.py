@@ -11,6 +11,7 @@ import pytest
 
 from bench.arrivals import constant
 from bench.load import closed_loop, open_loop
+from bench.validation.virtual_clock import VirtualClock, VirtualServer
 
 
 class Recorder:
@@ -73,29 +74,37 @@ class TestOpenLoop:
         assert target.most >= 5
 
     def test_counts_from_the_due_time_so_that_a_stall_shows_in_all_it_held_up(self):
-        calls = iter(range(1000))
-
-        def stall(_) -> None:
-            if next(calls) == 20:
-                time.sleep(0.5)
-
-        result = open_loop(stall, [0], schedule_s=constant(100, count=100), workers=1)
-        # One request was slow to serve, but some 50 were due while it blocked the only worker.
-        assert (result.service_s > 0.25).sum() == 1
-        assert 20 <= (result.response_s > 0.25).sum() <= 30
-        assert result.late >= 40
-        held_up = result.response_s[20:40]
-        assert (np.diff(held_up) < 0).mean() > 0.8
+        clock = VirtualClock()
+        stalling = VirtualServer(clock, [0.5 if each == 20 else 0.0 for each in range(100)])
+        schedule = constant(100, count=100)
+        result = open_loop(stalling, [0], schedule_s=schedule, workers=1, clock=clock)
+        # One request was slow to serve, but 50 were due while it blocked the only worker.
+        assert (result.service_s > 0).sum() == 1
+        assert result.response_s[20:71] == pytest.approx(np.arange(0.5, -0.001, -0.01), abs=1e-9)
+        assert result.late in {49, 50}  # the last is due just as the stall ends
+        assert (result.response_s[71:] < 1e-9).all()
 
     def test_a_closed_loop_is_blind_to_the_same_stall(self):
-        calls = iter(range(1000))
+        clock = VirtualClock()
+        stalling = VirtualServer(clock, [0.5 if each == 20 else 0.0 for each in range(100)])
+        result = closed_loop(stalling, [0], concurrency=1, count=100, clock=clock)
+        assert (result.response_s > 0).sum() == 1
 
-        def stall(_) -> None:
-            if next(calls) == 20:
-                time.sleep(0.5)
+    def test_goes_on_in_the_requests_where_it_is_told_to_begin(self):
+        for loop in ("closed", "open"):
+            target = Recorder()
+            if loop == "closed":
+                result = closed_loop(target, list("abcde"), concurrency=1, count=3, first=4)
+            else:
+                schedule = constant(1000, count=3)
+                result = open_loop(target, list("abcde"), schedule_s=schedule, workers=1, first=4)
+            assert target.calls == ["e", "a", "b"]
+            assert result.index.tolist() == [4, 0, 1]
 
-        result = closed_loop(stall, [0], concurrency=1, count=100)
-        assert (result.response_s > 0.25).sum() == 1
+    def test_warms_up_with_the_requests_before_the_first(self):
+        target = Recorder()
+        closed_loop(target, list("abcde"), concurrency=1, count=2, warmup=2)
+        assert target.calls == ["d", "e", "a", "b"]
 
     def test_never_sends_before_the_due_time(self):
         result = open_loop(Recorder(), [0], schedule_s=constant(500, count=50), workers=4)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,100 @@ class TestOpenLoop:
 
 
 @pytest.mark.end_to_end
+def test_a_master_merges_what_its_workers_counted(tiny_server, tmp_path):
+    port = _free_port()
+    common = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
+    environment = {"PYTHONPATH": str(LOCUSTFILE.parents[1]), "PATH": "/usr/bin:/bin"}
+    options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE,
+               "stderr": subprocess.STDOUT, "text": True}  # fmt: skip
+    workers = [
+        subprocess.Popen([*common, "--worker", "--master-port", str(port)], **options)
+        for _ in range(2)
+    ]
+    try:
+        master = subprocess.run(
+            [
+                *(*common, "--master", "--headless", "--expect-workers", "2", "--only-summary"),
+                *("--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)),
+                *("--host", f"grpc://{tiny_server.grpc_url}/tiny", "--streams", "2"),
+                *("--rate", "60", "--run-time", "3s", "--slo", "60000"),
+                *("--ranking-json", "out.json", "--csv", "out"),
+            ],
+            **options,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        for each in workers:
+            each.terminate()
+            each.communicate(timeout=20)
+    assert master.returncode == 0, master.stdout
+    figures = json.loads((tmp_path / "out.json").read_text())
+    # 180 less a moment's start; one worker alone would have 90.
+    assert 100 < figures["requests"] < 270
+    assert figures["failed"] == 0
+    assert figures["goodput_per_s"] == pytest.approx(figures["requests_per_s"])
+    assert figures["response"][0]["quantile"] == 0.5
+    with (tmp_path / "out_stats.csv").open() as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    # Its CSV is written a moment earlier.
+    assert int(rows["rank"]["Request Count"]) == pytest.approx(figures["requests"], abs=20)
+    assert int(rows["candidates scored"]["Request Count"]) > 20 * 80
+
+
+@pytest.mark.end_to_end
+def test_its_web_page_has_the_rows_of_candidates_and_goodput(tiny_server, tmp_path):
+    port = _free_port()
+    page = f"http://127.0.0.1:{port}"
+    web = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--autostart"),
+            *("--web-host", "127.0.0.1", "--web-port", str(port), "--rate", "60"),
+            *("--host", f"grpc://{tiny_server.grpc_url}/tiny", "--slo", "60000"),
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(LOCUSTFILE.parents[1]), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        rows = _wait_for_rows(f"{page}/stats/requests", web)
+        with urllib.request.urlopen(page, timeout=20) as answer:
+            assert b"<html" in answer.read()
+        with urllib.request.urlopen(f"{page}/stats/requests/csv", timeout=20) as answer:  # noqa: S310
+            columns = csv.DictReader(answer.read().decode().splitlines())
+            names = {row["Name"] for row in columns}
+    finally:
+        web.terminate()
+        web.communicate(timeout=20)
+    assert {"rank", "candidates scored", "within 60000 ms", "Aggregated"} <= names
+    assert rows["candidates scored"] >= 20 * rows["within 60000 ms"]
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _wait_for_rows(address, process):
+    """Ask the page for its statistics until there are 30 requests; give counts by name."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        time.sleep(0.3)
+        try:
+            with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 - our own
+                stats = json.loads(answer.read())["stats"]
+        except OSError:
+            continue
+        rows = {each["name"]: each["num_requests"] for each in stats}
+        if rows.get("rank", 0) >= 30:
+            return rows
+    raise AssertionError(f"no requests on {address}: {process.poll()}")
+
+
+@pytest.mark.end_to_end
 def test_a_closed_loop_waits_for_each_answer(locust):
     done, figures, _ = locust("-u", 2, "-r", 2, "--run-time", "2s", "--workload", "search-rerank")
     assert done.returncode == 0, done.stderr
@@ -101,14 +198,45 @@ def test_a_mistake_is_one_line_and_exit_2(locust, host, options, said):
 
 
 @pytest.mark.end_to_end
-def test_its_percentiles_are_put_beside_those_of_bench_run(tiny_server):
+def test_sends_the_load_that_bench_run_sends(tiny_server):
     done = CliRunner().invoke(
         locust_agreement.main,
-        [f"grpc://{tiny_server.grpc_url}/tiny", "--seconds", "4", "--rounds", "1"],
+        [
+            *(f"grpc://{tiny_server.grpc_url}/tiny", "--json"),
+            *("--seconds", "3", "--rounds", "2", "--rate", "60"),
+        ],
     )
     assert done.exit_code == 0, done.output
-    assert "p50" in done.stdout
-    assert done.stdout.count("agree") + done.stdout.count("differ") == len(done.stdout.splitlines())
+    found = json.loads(done.stdout)
+    assert found["sent_the_load"] == {"bench": True, "locust": True}
+    for turn in (*found["turns"]["bench"], *found["turns"]["locust"]):
+        assert turn["failed"] == 0
+        assert turn["candidates_per_request"] == pytest.approx(35, abs=4)  # uniform, 20 to 50
+    assert found["ratios"][0]["quantile"] == 0.5
+    assert all(each["low"] < each["value"] < each["high"] for each in found["ratios"])
+
+
+class TestAgreement:
+    @staticmethod
+    def turns(*medians):
+        return [{"percentiles_us": {0.5: each, 0.9: 2 * each}} for each in medians]
+
+    def test_is_of_rounds_so_that_noise_of_a_round_is_no_difference(self):
+        found = locust_agreement.agreement(self.turns(100, 200, 150), self.turns(210, 95, 160))
+        assert [(each["quantile"], each["agree"]) for each in found] == [(0.5, True), (0.9, True)]
+
+    def test_a_difference_in_every_round_is_one(self):
+        (found, _) = locust_agreement.agreement(
+            self.turns(100, 200, 150, 120), self.turns(121, 239, 182, 143)
+        )
+        assert found["value"] == pytest.approx(1.2, abs=0.01)
+        assert not found["agree"]
+        assert found["low"] > 1.15
+
+    def test_is_silent_on_percentiles_that_a_round_lacks(self):
+        short = [{"percentiles_us": {0.5: 100}}]
+        found = locust_agreement.agreement(self.turns(100, 90), short + self.turns(100))
+        assert [each["quantile"] for each in found] == [0.5]
 
 
 @pytest.fixture

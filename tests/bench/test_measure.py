@@ -11,6 +11,7 @@ from bench.measure import Load, measure, measure_interleaved
 from bench.targets import CallableTarget
 from bench.workload import draw_workload
 from rankers.errors import UserError
+from rankers.requests import RequestBatch
 
 
 def scores(request):
@@ -102,6 +103,22 @@ class TestInterleaved:
         )
         assert found.measurements[0].counts.sent == 40
 
+    def test_rounds_go_on_in_the_workload_and_are_the_same_requests_for_all(self, workload):
+        sent = {"a": [], "b": []}
+
+        def target(name):
+            def score(request):
+                sent[name].append(float(request.items["price"][0, 0]))
+                return scores(request)
+
+            return CallableTarget(name, score)
+
+        load = Load(count=12, warmup=0)
+        measure_interleaved([target("a"), target("b")], workload, load, rounds=4)
+        prices = [float(each.items["price"][0, 0]) for each in workload.requests]
+        # Each was looked at with the first request; ten requests, sent in their order again.
+        assert sent["a"] == sent["b"] == [prices[0], *prices, *prices[:2]]
+
     def test_the_baseline_can_be_named(self, workload):
         load = Load(count=100, warmup=0)
         found = measure_interleaved([FAST, SLOW], workload, load, rounds=10, baseline="slow")
@@ -160,6 +177,23 @@ def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
     # The first request is looked at before; a busy machine may hold up any other call as well.
     assert cold.unwarmed >= sizes - 1
     assert warm.unwarmed < cold.unwarmed
+
+
+def test_large_requests_that_take_long_by_nature_are_no_cold_ones():
+    sizes = np.concatenate([np.full(150, 1), np.arange(2, 52)])  # each large size comes once
+    log = RequestBatch(
+        user={"age": np.zeros(200, dtype=np.float32)},
+        items={"price": np.zeros((int(sizes.sum()), 2), dtype=np.float32)},
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+    )
+
+    def score(request):
+        time.sleep(0.0002 * request.candidates)
+        return np.zeros(request.candidates)
+
+    target = CallableTarget("proportional", score)
+    found = measure(target, draw_workload(log), Load(count=200, warmup=1))
+    assert found.unwarmed <= 25  # some may be held up; by nature 45 take three times the median
 
 
 def test_cpu_of_the_caller_is_measured(log):

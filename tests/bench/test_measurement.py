@@ -1,4 +1,4 @@
-"""Measurements as files, and joined."""
+"""Measurements as JSON, and joined."""
 
 from __future__ import annotations
 
@@ -8,74 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.measurement import (
-    SCHEMA,
-    Counts,
-    Measurement,
-    load_measurements,
-    merge_measurements,
-    save_measurements,
-)
+from bench.measurement import Measurement
+from bench.merging import merge_measurements
 from rankers.errors import UserError
-
-
-class TestFile:
-    def test_keeps_everything(self, make_measurement, tmp_path):
-        before = make_measurement(error_messages=("Boom: x",), counts=Counts(900, 100, 3, 4, 5))
-        save_measurements([before, make_measurement()], tmp_path / "r.json")
-        after, _ = load_measurements(tmp_path / "r.json")
-        assert after.to_json() == before.to_json()
-
-    def test_is_plain_json_with_its_version(self, make_measurement, tmp_path):
-        save_measurements([make_measurement()], tmp_path / "r.json")
-        data = json.loads((tmp_path / "r.json").read_text())
-        assert data["schema"] == SCHEMA
-        assert data["measurements"][0]["requests_per_s"] == 250.0
-
-    def test_cannot_contradict_itself(self, make_measurement, tmp_path):
-        save_measurements([make_measurement(steal_share=0.5)], tmp_path / "r.json")
-        data = json.loads((tmp_path / "r.json").read_text())
-        data["measurements"][0] |= {"void": [], "requests_per_s": 1e9}
-        (tmp_path / "r.json").write_text(json.dumps(data))
-        (found,) = load_measurements(tmp_path / "r.json")
-        assert found.void
-        assert found.requests_per_s == 250.0
-
-    def test_of_a_newer_version_is_refused(self, tmp_path):
-        newer = {"kind": "rankserve-measurement", "schema": SCHEMA + 1, "measurements": []}
-        (tmp_path / "r.json").write_text(json.dumps(newer))
-        with pytest.raises(UserError, match=rf"schema {SCHEMA + 1}.*upgrade"):
-            load_measurements(tmp_path / "r.json")
-
-    @pytest.mark.parametrize(
-        "content", ["", "{", "[]", "{}", '{"kind": "recipe"}', "\x00\xff", "null"]
-    )
-    def test_that_is_something_else_is_refused_by_name(self, content, tmp_path):
-        (tmp_path / "r.json").write_text(content)
-        with pytest.raises(UserError, match=r"r\.json"):
-            load_measurements(tmp_path / "r.json")
-
-    def test_that_is_missing_is_refused_by_name(self, tmp_path):
-        with pytest.raises(UserError, match=r"r\.json: cannot be read"):
-            load_measurements(tmp_path / "r.json")
-
-    @pytest.mark.parametrize(
-        ("field", "value"),
-        [
-            ("response", None),
-            ("response", {"count": 1, "histogram": "nonsense", "samples_ns": None}),
-            ("response", {"count": 1, "histogram": "SElTVA==", "samples_ns": "!!"}),
-            ("counts", {}),
-            ("environment", {}),
-        ],
-    )
-    def test_that_is_damaged_is_refused_by_name(self, make_measurement, tmp_path, field, value):
-        save_measurements([make_measurement()], tmp_path / "r.json")
-        data = json.loads((tmp_path / "r.json").read_text())
-        data["measurements"][0][field] = value
-        (tmp_path / "r.json").write_text(json.dumps(data))
-        with pytest.raises(UserError, match=r"r\.json: damaged.*measure again"):
-            load_measurements(tmp_path / "r.json")
 
 
 class TestMerge:

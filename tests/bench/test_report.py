@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 
 from bench.latencies import record
-from bench.measurement import load_measurements, save_measurements
 from bench.report import results_page
-from bench.tables import PRINTED_QUANTILES, number_text
+from bench.results_file import load_results, save_measurements, save_results
+from bench.tables import number_text
 from rankers.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -30,29 +31,33 @@ def results(make_measurement, tmp_path) -> Path:
     return tmp_path
 
 
-def figures_of(measurement):
-    """Every figure a results file gives, as it may be printed."""
-    yield from map(number_text, (measurement.requests_per_s, measurement.candidates_per_s))
-    found = (measurement.percentile(quantile) for quantile in PRINTED_QUANTILES)
-    for each in filter(None, found):
-        for microseconds in (each.value_us, each.low_us, each.high_us):
-            yield number_text(microseconds / 1e3)
+def figures_of(data):
+    """Every number in a results file, in each of the ways in which it may be printed."""
+    if isinstance(data, dict | list):
+        for each in data.values() if isinstance(data, dict) else data:
+            yield from figures_of(each)
+    elif isinstance(data, int | float) and not isinstance(data, bool):
+        for value in (data, data / 1e3, data / 1e6):  # as it is, µs in ms, bytes in MB
+            yield from (number_text(value), f"{value:.1f}", f"{value:.2g}", f"{value:.4f}")
+            yield from (f"{value:.3f}", f"{value:+.1g}", f"{value:g}")
 
 
 def assert_figures_come_from(page: str, results: Path) -> None:
+    files = [load_results(path) for path in results.glob("*.json")]
     known = {
-        figure
-        for path in results.glob("*.json")
-        for each in load_measurements(path)
-        for figure in figures_of(each)
+        figure.lstrip("+-")
+        for each in files
+        for figure in figures_of(json.loads(json.dumps(each.found.to_json())))
     }
-    rows = [
-        line
-        for line in page.splitlines()
-        if line.startswith("| ") and not line.startswith(("| target", "| ---"))
-    ]
-    cells = [cell for row in rows for cell in row.split("|")[2:]]
-    assert {figure for cell in cells for figure in re.findall(r"\d[\d.,]*", cell)} <= known
+    names = {each.name for file in files for each in file.found.measurements}
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    # A heading is followed by a line of dashes.
+    bodies = [row for row, after in zip(rows, [*rows[1:], ""], strict=True) if "---" not in after]
+    cells = [cell for row in bodies if "---" not in row for cell in row.split("|")[2:]]
+    for cell in cells:
+        text = re.sub("|".join(map(re.escape, sorted(names, key=len, reverse=True))), "", cell)
+        figures = re.findall(r"\d[\d.,]*(?:e[+-]\d+)?", re.sub(r"\bp\d+", "", text))
+        assert set(figures) <= known, cell
 
 
 def test_every_figure_is_found_in_a_results_file(results):
@@ -80,9 +85,45 @@ def test_percentiles_below_their_floor_are_not_printed(results):
     assert row.startswith("| a (void)")
 
 
-def test_each_command_is_there_once(results):
+@pytest.fixture
+def every_kind(found_of, tmp_path) -> Path:
+    for name, found in found_of.items():
+        save_results(found, tmp_path / f"{name}.json")
+    return tmp_path
+
+
+class TestEveryKind:
+    def test_has_its_tables_and_no_figure_of_elsewhere(self, every_kind):
+        page = results_page(every_kind)
+        assert_figures_come_from(page, every_kind)
+        for said in (
+            "#### Comparison: a and b (compare.json)",
+            "| b | p50 | 0.510 (0.450 to 0.580) | -0.700 (-0.800 to -0.600) | faster |",
+            "p99 ≤ 20 ms holds up to 100 requests/s: a remark.",
+            "| closed loop, N = 100 |",
+            "closed loop, p50: b from 1 to 100.",
+            "p50: 2 x 1, 0 us (2 times); deploy --instances 2 --threads 1 --max-queue-delay-us 0.",
+            "| a | 6.3 MB | 0.7811 |",
+        ):
+            assert said in page
+
+    def test_has_below_its_tables_the_command_that_makes_every_line(self, every_kind):
+        page = results_page(every_kind)
+        parts = page.split("\n#### ")[1:]
+        assert len(parts) == len(list(every_kind.glob("*.json")))
+        for part in parts:
+            last_row = part.rindex("\n| ")
+            assert "Every line by:\n\n```\npython -m bench run a\n```" in part[last_row:]
+
+    def test_without_a_command_is_refused_by_name(self, make_measurement, tmp_path):
+        save_measurements([make_measurement(command="")], tmp_path / "nobody.json")
+        with pytest.raises(UserError, match=r"nobody\.json: .* does not say which command"):
+            results_page(tmp_path)
+
+
+def test_runs_of_one_command_stand_together_above_it(results):
     page = results_page(results)
-    assert page.count("python -m bench run a\n") == 1
+    assert page.count("python -m bench run a\n") == 2  # two files
     assert page.count("python -m bench run b\n") == 1
 
 

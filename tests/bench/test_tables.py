@@ -9,6 +9,7 @@ import pytest
 
 from bench.compare import Ratio
 from bench.tables import (
+    capacity_table,
     latency_table,
     number_text,
     percentile_text,
@@ -54,6 +55,16 @@ def test_nothing_is_said_of_percentiles_that_are_printed_or_have_too_few(make_me
     for count in (100, 5000):
         measurement = make_measurement(random.exponential(0.002, count))
         assert list(unprinted_texts(measurement)) == []
+
+
+def test_a_void_rate_says_so_and_the_title_says_of_what(found_of):
+    found = found_of["capacity"]
+    table = capacity_table(found)
+    assert table.title == "Capacity of a: 3 candidates"
+    assert [row[0] for row in table.rows] == ["100", "140"]
+    disturbed = replace(found.points[0].measurement, steal_share=0.3)
+    points = (replace(found.points[0], measurement=disturbed), *found.points[1:])
+    assert capacity_table(replace(found, points=points)).rows[0][0] == "100 (void)"
 
 
 def test_verdicts_say_what_would_tell():

@@ -65,3 +65,19 @@ def test_sizes_that_were_not_warmed_up_make_a_run_void(make_measurement):
     (reason,) = make_measurement(unwarmed=10).void
     assert "10 requests were the first of their number of candidates" in reason
     assert not make_measurement(unwarmed=4).void
+
+
+def test_lag_is_held_against_the_objective_where_there_is_one(make_measurement):
+    lag = record(np.full(1000, 0.000_6))  # 0.6 ms; the response p99 is some 9 ms
+    assert "of the response p99" in make_measurement(lag=lag).void[0]
+    load = {"mode": "open", "rate_per_s": 10, "slo": {"quantile": 0.99, "bound_ms": 20}}
+    assert make_measurement(lag=lag, load=load).void == ()
+    strict = load | {"slo": {"quantile": 0.99, "bound_ms": 10}}
+    (reason,) = make_measurement(lag=lag, load=strict).void
+    assert "above 5% of the objective (10.00 ms)" in reason
+
+
+def test_a_gpu_that_was_slowed_down_makes_a_run_void(make_measurement):
+    state = {"index": 1, "seen": 20, "slowed": {"heat (driver)": 2, "power limit": 1}}
+    (reason,) = make_measurement(gpu=(state,)).void
+    assert "GPU 1 was slowed down by heat (driver) in 2 of 20 looks" in reason

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.results_file import load_results
+
 pytestmark = pytest.mark.end_to_end
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,9 @@ class TestOnDrawnRows:
     def test_the_files_hold_what_was_printed(self, summary, build):
         written = json.loads((build / "demo" / "summary.json").read_text())
         assert written == summary
+        kept = load_results(build / "demo" / "results.json").found
+        assert json.loads(json.dumps(kept.summary())) == summary
+        assert [each.response.count for each in kept.measurements] == [100, 100, 100, 100]
         page = (build / "demo" / "report.html").read_text()
         assert "<svg" in page
         assert "http://" not in page.replace("http://www.w3.org", "")

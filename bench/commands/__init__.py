@@ -1,0 +1,1 @@
+"""The commands of ``python -m bench``, a file for each or for a few that belong together."""
