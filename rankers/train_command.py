@@ -51,7 +51,10 @@ Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of one step.")
 @click.option("--learning-rate", type=float, help="Of the dense layers, at the start.")
 @click.option("--loss", help="pointwise, pairwise (LambdaRank) or listwise.")
-@click.option("--metric", help="What tells a better epoch: auc, gauc, ndcg_at_10, logloss.")
+@click.option(
+    "--metric",
+    help="What tells a better epoch: auc, gauc, ndcg_at_10, mrr_at_5, recall_at_20, logloss, …",
+)
 @click.option(
     "--patience",
     type=click.IntRange(1),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankers.data.log import split_log
+from rankers.metrics import LESS_IS_BETTER
 from rankers.training.distributed import process_group, share_of_environment
-from rankers.training.options import LESS_IS_BETTER, Training, TrainingOptions
+from rankers.training.options import Training, TrainingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,10 +102,10 @@ def train(
             module.load_state_dict(run.course.weights)
         interrupted.remove()
     module = module.cpu().eval()
-    best, chance = best_and_chance(held_out)
+    best, chance = best_and_chance(held_out, options.metric)
     return module, Training(
         evaluation=held_out.requests,
-        quality=judge_module(module, held_out),
+        quality=judge_module(module, held_out, options.metric),
         best=best,
         chance=chance,
         epochs=tuple(run.course.epochs),
@@ -188,9 +189,10 @@ class _Run:
             course.step += 1
             progress.advance(course.losses[-1])
             self.interrupted.save_if_due(self._state)
-        found = getattr(judge_module(module, self.judged_on), self.options.metric)
+        metric = self.options.metric
+        found = judge_module(module, self.judged_on, metric).value(metric)
         self._note_losses()
-        course.epochs.append({"loss": float(np.mean(course.losses)), self.options.metric: found})
+        course.epochs.append({"loss": float(np.mean(course.losses)), metric: found})
         if course.weights is None or self._better(found, course.epochs[course.best]):
             course.best = course.epoch
             if self.options.patience is not None:
