@@ -1,4 +1,4 @@
-"""``python -m rankers``: the zoo, training, and synthetic logs on the command line."""
+"""``python -m rankers``: the zoo, training, evaluation, and synthetic logs on the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from rankers.command_line import CommandLine, json_option, print_json
 from rankers.data.source import SYNTHETIC_ROWS
+from rankers.evaluate_command import evaluate
 from rankers.train_command import train
 
 
@@ -18,6 +19,7 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(evaluate)
 
 
 @main.command("list")

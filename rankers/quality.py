@@ -134,6 +134,7 @@ def quality_difference(
     kind: ScoreKind,
     *,
     names: Sequence[str] = METRICS,
+    same_bins: bool = True,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -146,6 +147,9 @@ def quality_difference(
         offsets: As in `quality`.
         kind: As in `quality`; the same for both.
         names: Which metrics of `rankers.metrics`.
+        same_bins: Whether both calibration errors are of the same bins, those of the mean score: a
+            score that moves by a rounding step then does not change its bin in one of them. For
+            rankers that are not copies of each other, bins of their own are right.
         resamples: How many times the requests are drawn anew.
         seed: Of those draws.
 
@@ -156,8 +160,7 @@ def quality_difference(
     Raises:
         UserError: As in `quality`.
     """
-    # Both in the same bins: a score that moves by a rounding step must not change its bin in one.
-    middle = (reference + scores) / 2 if reference.shape == scores.shape else reference
+    middle = (reference + scores) / 2 if same_bins and reference.shape == scores.shape else None
     old = metrics_over_draws(reference, labels, offsets, kind, names, binned_by=middle)
     new = metrics_over_draws(scores, labels, offsets, kind, names, binned_by=middle)
 

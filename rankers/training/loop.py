@@ -11,6 +11,7 @@ import numpy as np
 
 from rankers.data.log import split_log
 from rankers.metrics import LESS_IS_BETTER
+from rankers.seen import count_ids
 from rankers.training.distributed import process_group, share_of_environment
 from rankers.training.options import Training, TrainingOptions
 
@@ -114,6 +115,7 @@ def train(
         rows=learned.requests.rows,
         seconds=time.perf_counter() - started,
         options=options,
+        seen=count_ids(learned.requests, log.signature),
     )
 
 

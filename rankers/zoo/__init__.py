@@ -97,7 +97,7 @@ def train_zoo(
         resume=resume,
         save_every_s=save_every_s,
     )
-    ranker = Ranker(name, module, log.signature, training.evaluation)
+    ranker = Ranker(name, module, log.signature, training.evaluation, training.seen)
     return ranker, module_options, training
 
 
