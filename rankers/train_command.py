@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rankers.command_line import json_option, print_json
-from rankers.data.source import SYNTHETIC, data_key, read_log
+from rankers.data.source import SYNTHETIC, data_key, open_log
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ CURVE = "learning-curve.svg"
 _DATA_HELP = """\
 What to train on: `synthetic` (the ranker's own log) or `synthetic:KIND`; a file of Criteo's,
 Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder of MovieLens; a
-.toml schema of any table; or what make-data wrote."""
+.toml schema of any table, also of a folder of Parquet shards larger than memory; or what make-data
+wrote."""
 
 
 @click.command()
@@ -75,6 +76,14 @@ Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder
     metavar="BACKEND",
     help="Compile with torch.compile, such as inductor.",
 )
+@click.option(
+    "--buffer-rows",
+    type=click.IntRange(1),
+    help="Of Parquet shards: rows that each process holds to draw batches from (1,200,000).",
+)
+@click.option(
+    "--workers", type=click.IntRange(0), help="Of Parquet shards: processes that read ahead (0)."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--save-every",
@@ -111,7 +120,7 @@ def train(
         load_checkpoint(out)  # compares the checksums
         _report(out, describe_checkpoint(out)["training"], as_json=as_json, kept=True)
         return
-    log = read_log(data, rows=rows, seed=seed)
+    log = open_log(data, rows=rows, seed=seed)
     ranker, module_options, training = train_zoo(
         name, log, options, size=size, overrides=overrides,
         resume=out.with_name(f"{out.name}.unfinished"), save_every_s=save_every,

@@ -46,6 +46,9 @@ class TrainingOptions:
         seed: Of the split, the weights and the order of rows.
         device: ``cpu`` or ``cuda``.
         precision: Of the forward pass: ``float32``, or autocast to ``bfloat16`` or ``float16``.
+        buffer_rows: Of a log in shards, the most rows that each process holds to draw batches from,
+            and the most that are held out.
+        workers: Of a log in shards, the processes that read ahead; 0 reads in the training one.
         compile: A `torch.compile` backend, such as ``inductor``; empty runs operator by operator.
     """
 
@@ -64,9 +67,14 @@ class TrainingOptions:
     device: str = "cpu"
     precision: str = "float32"
     compile: str = ""
+    buffer_rows: int = 1_200_000  # more than a row group of Arrow's own default, 2**20 rows
+    workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_rows", "learning_rate", "table_learning_rate", "patience"):
+        for name in (
+            "epochs", "batch_rows", "learning_rate", "table_learning_rate", "patience",
+            "buffer_rows",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}; expected a number above 0")
