@@ -42,7 +42,7 @@ def save_checkpoint(
     training: dict[str, Any],
     *,
     replace: bool = False,
-    pictures: Mapping[str, str] | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write a zoo ranker; the folder appears when it is whole.
 
@@ -52,7 +52,7 @@ def save_checkpoint(
         options: The keyword arguments its module was made with.
         training: How it was trained and what came out, JSON-ready.
         replace: Whether a folder that is there makes way.
-        pictures: Further files for people, by name: their text.
+        beside: Further files, by name: their text.
     """
     from safetensors.torch import save_file
 
@@ -64,7 +64,7 @@ def save_checkpoint(
         if ranker.seen:
             save_counts(ranker.seen, aside / SEEN)
             written.append(SEEN)
-        for name, text in (pictures or {}).items():
+        for name, text in (beside or {}).items():
             (aside / name).write_text(text)
             written.append(name)
         data = {

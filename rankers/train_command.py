@@ -125,14 +125,17 @@ def train(
         name, log, options, size=size, overrides=overrides,
         resume=out.with_name(f"{out.name}.unfinished"), save_every_s=save_every,
     )  # fmt: skip
+    from rankers.data.encode import SCHEMA
     from rankers.training.curve import learning_curve_svg
     from rankers.training.distributed import share_of_environment
 
     if share_of_environment().rank > 0:
         return  # the first process writes for all
     summary = training.to_json() | {"recipe": recipe}
-    pictures = {CURVE: learning_curve_svg(training, f"{name} on {data}")}
-    save_checkpoint(out, ranker, module_options, summary, replace=force, pictures=pictures)
+    beside = {CURVE: learning_curve_svg(training, f"{name} on {data}")}
+    if Path(data).suffix == ".toml":
+        beside[SCHEMA] = Path(data).read_text()  # for rankers.data.encode, where it is served
+    save_checkpoint(out, ranker, module_options, summary, replace=force, beside=beside)
     _report(out, summary, as_json=as_json, kept=False)
 
 

@@ -135,14 +135,14 @@ def read_parquet(path: Path) -> RankingLog:
         raise UserError(f"{path}: no such file") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    return log_of(path, columns)
+    return log_of(str(path), columns)
 
 
-def log_of(path: Path, columns: dict[str, Array]) -> RankingLog:
+def log_of(said: str, columns: dict[str, Array]) -> RankingLog:
     """Group rows to requests, and check that a request's rows agree on their user.
 
     Args:
-        path: Of the file, for messages.
+        said: Where the rows are from, for messages.
         columns: By name, `COLUMNS`.
 
     Raises:
@@ -150,14 +150,25 @@ def log_of(path: Path, columns: dict[str, Array]) -> RankingLog:
     """
     request = columns["request"]
     if not len(request):
-        raise UserError(f"{path}: the log is empty")
+        raise UserError(f"{said}: the log is empty")
+    for name, column in columns.items():
+        # A missing value makes a column of numbers one of NaN or of objects.
+        if column.dtype.kind not in "iuf" or not np.isfinite(column).all():
+            raise UserError(
+                f"{said}: column {name!r} has a missing value, or one that is no number"
+            )
+    wrong = ~np.isin(columns["label"], (0, 1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(f"{said}: the label of row {row + 1} is {columns['label'][row]}; "
+                        "expected 0 or 1")  # fmt: skip
     starts = np.concatenate([[0], np.flatnonzero(np.diff(request)) + 1])
     user_ids = [each.name for each in SIGNATURE.user if each.name != "dense"]
     for name in (*COUNTS, *user_ids):
         changed = (np.diff(columns[name]) != 0) & (np.diff(request) == 0)
         if changed.any():
             raise UserError(
-                f"{path}: {name} changes within request {request[np.argmax(changed)]}, "
+                f"{said}: {name} changes within request {request[np.argmax(changed)]}, "
                 "but it is the user's and the same for all candidates"
             )
     counts = np.stack([columns[name][starts] for name in COUNTS], axis=1)
@@ -177,7 +188,7 @@ def log_of(path: Path, columns: dict[str, Array]) -> RankingLog:
     try:
         log.requests.check(SIGNATURE)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{said}: {error}") from error
     return log
 
 

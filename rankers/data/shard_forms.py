@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankers.data.log import RankingLog
@@ -11,6 +10,8 @@ from rankers.data.shards import ShardedLog, open_shards, shard_files
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rankers.data.table_columns import Place
     from rankers.data.table_schema import TableSchema
     from rankers.features import Signature
@@ -90,7 +91,10 @@ class MadeShards:
         from rankers.data.parquet import log_of
 
         del offsets  # found from the request column again
-        return log_of(Path(where.source), {name: table[name].to_numpy() for name in self.columns})
+        return log_of(
+            f"{where.source}, rows counted from its row {where.first}",
+            {name: table[name].to_numpy() for name in self.columns},
+        )
 
 
 def find_shards(path: Path) -> tuple[Path, TableSchema | None] | None:

@@ -59,7 +59,7 @@ def _numbers(where: Place, column: Any, said: str, *, missing: float | None) -> 
         raise UserError(f"{where.of(row)}: {said} is missing; expected a number")
     try:
         values = column.cast(pa.float64()).fill_null(missing or 0.0).to_numpy()
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:  # of the value, or of the whole column's type
         for row, value in enumerate(column.to_pylist()):
             try:
                 float(value or 0)
@@ -67,7 +67,7 @@ def _numbers(where: Place, column: Any, said: str, *, missing: float | None) -> 
                 raise UserError(
                     f"{where.of(row)}: {said} is {value!r}; expected a number"
                 ) from error
-        raise UserError(f"{where.of(0)}: {said}: {error}") from error
+        raise UserError(f"{where.of(0)}: {said}: {error}; expected numbers") from error
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         raise UserError(f"{where.of(row)}: {said} is {values[row]}; expected a finite number")
@@ -91,18 +91,39 @@ def feature_column(where: Place, each: TableFeature, column: Any) -> Array:
                     f"{where.of(row)}: {said} is {values[row]:g}; log1p needs 0 or more"
                 )
             values = np.log1p(values)
-        return values.astype(np.float32)
+        return _float32(where, values, said)
     if each.length is None:
         return _ids(where, each, column, said)
+    return _bags(where, each, column, said)
+
+
+def _float32(where: Place, values: Array, said: str) -> Array:
+    largest = float(np.finfo(np.float32).max)
+    beyond = np.abs(values) > largest
+    if beyond.any():
+        row = int(np.argmax(beyond))
+        raise UserError(
+            f"{where.of(row)}: {said} is {values[row]:g}, beyond float32's {largest:.3g}; scale "
+            'it, or take transform = "log1p"'
+        )
+    return values.astype(np.float32)
+
+
+def _bags(where: Place, each: TableFeature, column: Any, said: str) -> Array:
+    """Return bags of IDs, int64 ``[rows, L]``; nothing in a bag is a missing value and no ID."""
+    from pyarrow import types
+
+    kind = column.type
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    # A column of nothing but missing values has the type of none.
+    if is_list == (each.separator is not None) and not types.is_null(kind):
+        hint = "leave the separator out" if is_list else "name the separator of its IDs"
+        raise UserError(f"{where.of(0)}: {said} is a column of {kind}; {hint}")
     texts = column.to_pylist()
     if each.separator is not None:
         bags = [[] if text is None else str(text).split(each.separator) for text in texts]
     else:
-        bags = [[] if bag is None else bag for bag in texts]
-        if bags and not isinstance(bags[0], list):
-            raise UserError(
-                f"{where.of(0)}: {said} is {bags[0]!r}; expected a list, or name a separator"
-            )
+        bags = [[value for value in bag or () if value is not None] for bag in texts]
     flat = [str(value) for bag in bags for value in bag]
     row_of = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
     ids = _flat_ids(where, each, flat, row_of, said)
@@ -112,7 +133,15 @@ def feature_column(where: Place, each: TableFeature, column: Any) -> Array:
 
 def _ids(where: Place, each: TableFeature, column: Any, said: str) -> Array:
     """Return IDs, int64 ``[rows]``: hashes of the distinct values, or the values themselves."""
-    coded = column.cast("string").combine_chunks().dictionary_encode()
+    import pyarrow as pa
+
+    try:
+        coded = column.cast("string").combine_chunks().dictionary_encode()
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{where.of(0)}: {said} is a column of {column.type}; expected an ID a row, or give "
+            "the feature a length"
+        ) from error
     if hasattr(coded, "chunks"):
         coded = coded.combine_chunks()
     if coded.null_count and each.buckets is None:
@@ -137,10 +166,16 @@ def _flat_ids(
     cardinality = each.cardinality or 0
     ids = np.empty(len(values), dtype=np.int64)
     for place, value in enumerate(values):
-        if not value.isdecimal() or int(value) >= cardinality:
+        if not value.isdecimal():
+            raise UserError(
+                f"{where.of(int(row_of[place]))}: {said} is {value!r}; expected a whole number "
+                f"from 0 to {cardinality - 1}, or hash into buckets"
+            )
+        number = int(value)
+        if number >= cardinality and not each.oov:
             raise UserError(
                 f"{where.of(int(row_of[place]))}: {said} is {value!r}; IDs run from 0 to "
-                f"{cardinality - 1}: raise the cardinality, or hash into buckets"
+                f"{cardinality - 1}: raise the cardinality, set oov = true, or hash into buckets"
             )
-        ids[place] = int(value)
+        ids[place] = min(number, cardinality)  # with oov, the row after the last
     return ids
