@@ -115,7 +115,7 @@ def train(
     changes = {key: value for key, value in chosen.items() if value is not None}
     options = training_options(name, seed=seed, compile=backend, **changes)
     recipe = {"data": data_key(data), "rows": rows, "size": size, "set": overrides, "seed": seed}
-    recipe |= {"compile": backend} | changes
+    recipe |= {"compile": backend} | {k: v for k, v in changes.items() if k != "workers"}
     if not _wanted(out, name, recipe, force=force):
         load_checkpoint(out)  # compares the checksums
         _report(out, describe_checkpoint(out)["training"], as_json=as_json, kept=True)

@@ -76,7 +76,8 @@ def train(
         parts = cut_log(log, options, share)
         steps = options.epochs * len(parts.batches)
         learner = Learner(module, options, steps, share)
-        belongs_to = (log, asdict(options), module)
+        # Who reads the data changes nothing.
+        belongs_to = (log, asdict(options) | {"workers": 0}, module)
         interrupted = Interrupted.of(
             resume, belongs_to, every_s=save_every_s, writes=share.rank == 0
         )

@@ -78,6 +78,8 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}; expected a number above 0")
+        if self.workers < 0:
+            raise UserError(f"workers is {self.workers}; expected 0 or more")
         for name, known in (("loss", LOSSES), ("precision", PRECISIONS)):
             value = getattr(self, name)
             if value not in known:

@@ -141,6 +141,7 @@ def code_key(name: str) -> str:
         here / f"{entry_of(name).module.rpartition('.')[2]}.py",
         here / "layers.py",
         here.parent / "checkpoint.py",
+        here.parent / "seen.py",
         *sorted((here.parent / "training").glob("*.py")),
         *sorted((here.parent / "data").glob("*.py")),
     ]
