@@ -141,16 +141,22 @@ def test_a_request_in_two_files_is_refused(tmp_path):
     ("changed", "message"),
     [
         (
-            {"item": [0, 1, 2, 3, 4, 5, 17]},
-            r"part-0.parquet row 7: feature 'item' is '17'; IDs run from 0 to 9",
+            {"item": [0, 1, 2, 3, 4, 5, 6, 7, 8, 17]},
+            r"part-0.parquet row 10: feature 'item' is '17'; IDs run from 0 to 9",
         ),
-        ({"clicked": [0, 1, 0, 1, 0, 3, 0]}, "part-0.parquet row 6: the label is 3; expected 0 to"),
-        ({"clicked": ["0", "1", "0", "x", "0", "0", "0"]}, "row 4: the label 'clicked' is 'x'"),
-        ({"user": list("aaabbbc")}, "'user' is the user's, but changes within a request in data"),
+        (
+            {"clicked": [0, 1, 0, 1, 0, 3, 0, 0, 0, 0]},
+            "part-0.parquet row 6: the label is 3; expected 0 to",
+        ),
+        ({"clicked": list("010x000000")}, "row 4: the label 'clicked' is 'x'"),
+        (
+            {"user": list("aaabbbcccc")},
+            "'user' is the user's, but changes within a request in data",
+        ),
     ],
 )
 def test_a_broken_row_is_named_by_its_place_in_the_file(tmp_path, changed, message):
-    log = open_sharded(write(tmp_path, table([("a", 3), ("b", 4)], **changed)))
+    log = open_sharded(write(tmp_path, table([("a", 3), ("b", 4), ("c", 3)], **changed)))
     with pytest.raises(UserError, match=message):
         log.read(log.pieces)
 
