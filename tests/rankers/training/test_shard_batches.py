@@ -273,7 +273,7 @@ def test_two_processes_train_on_shards_of_their_own(folder, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        check=False, timeout=120,
+        check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     training = json.loads(done.stdout)["training"]
