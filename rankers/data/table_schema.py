@@ -106,8 +106,10 @@ class TableFeature:
         """The feature that it becomes."""
         if self.kind == "number":
             return Feature(self.name, "float32", (), self.side)
-        # One more: 0 for a missing value of a hashed ID, or the row of IDs out of the vocabulary.
-        ids = (self.cardinality or 0) + self.oov if self.buckets is None else self.buckets + 1
+        # One more: 0 for a missing value of a hashed ID; the row of IDs out of the vocabulary.
+        ids = self.cardinality if self.buckets is None else self.buckets + 1
+        if ids is not None and self.oov:
+            ids += 1
         if self.length is None:
             return Feature(self.name, "int64", (), self.side, ids)
         return Feature(self.name, "int64", (self.length,), self.side, ids, padding=0)

@@ -98,7 +98,7 @@ def train_zoo(
         resume=resume,
         save_every_s=save_every_s,
     )
-    ranker = Ranker(name, module, log.signature, training.evaluation, training.seen)
+    ranker = Ranker(name, module, log.signature, training.evaluation, seen=training.seen)
     return ranker, module_options, training
 
 
