@@ -3,9 +3,10 @@
 ::
 
     DIR/
-      ranker.json               what it is, how it was trained, and the SHA-256 of the other two
+      ranker.json               what it is, how it was trained, and the SHA-256 of the others
       model.safetensors         its weights
       evaluation.safetensors    the labelled requests that were held out
+      seen.safetensors          how often training met each ID, where that was counted
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rankers.errors import UserError, nearest
 from rankers.features import Signature
 from rankers.files import new_folder
 from rankers.requests import load_requests, save_requests
+from rankers.seen import load_counts, save_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "ranker.json"
 WEIGHTS = "model.safetensors"
 EVALUATION = "evaluation.safetensors"
+SEEN = "seen.safetensors"
 SCHEMA = 1
 
 
@@ -39,7 +42,7 @@ def save_checkpoint(
     training: dict[str, Any],
     *,
     replace: bool = False,
-    pictures: Mapping[str, str] | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write a zoo ranker; the folder appears when it is whole.
 
@@ -49,7 +52,7 @@ def save_checkpoint(
         options: The keyword arguments its module was made with.
         training: How it was trained and what came out, JSON-ready.
         replace: Whether a folder that is there makes way.
-        pictures: Further files for people, by name: their text.
+        beside: Further files, by name: their text.
     """
     from safetensors.torch import save_file
 
@@ -57,17 +60,20 @@ def save_checkpoint(
         state = {name: x.contiguous() for name, x in ranker.module.state_dict().items()}
         save_file(state, aside / WEIGHTS)
         save_requests(ranker.evaluation, aside / EVALUATION)
-        for name, text in (pictures or {}).items():
+        written = [WEIGHTS, EVALUATION]
+        if ranker.seen:
+            save_counts(ranker.seen, aside / SEEN)
+            written.append(SEEN)
+        for name, text in (beside or {}).items():
             (aside / name).write_text(text)
+            written.append(name)
         data = {
             "schema": SCHEMA,
             "name": ranker.name,
             "options": options,
             "signature": ranker.signature.to_json(),
             "training": training,
-            "files": {
-                name: _sha256(aside / name) for name in (WEIGHTS, EVALUATION, *(pictures or ()))
-            },
+            "files": {name: _sha256(aside / name) for name in written},
         }
         data["sha256"] = _fingerprint(data)
         (aside / DESCRIPTION).write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
@@ -104,6 +110,7 @@ def load_checkpoint(folder: Path) -> Ranker:
         module=module.eval(),
         signature=Signature.from_json(data["signature"]),
         evaluation=load_requests(folder / EVALUATION),
+        seen=load_counts(folder / SEEN) if SEEN in data["files"] else None,
     )
 
 

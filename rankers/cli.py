@@ -1,4 +1,4 @@
-"""``python -m rankers``: the zoo, training, and synthetic logs on the command line."""
+"""``python -m rankers``: the zoo, training, evaluation, and synthetic logs on the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from rankers.command_line import CommandLine, json_option, print_json
 from rankers.data.source import SYNTHETIC_ROWS
+from rankers.evaluate_command import evaluate
 from rankers.train_command import train
 
 
@@ -18,6 +19,7 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(evaluate)
 
 
 @main.command("list")
@@ -36,15 +38,22 @@ def list_rankers(*, as_json: bool) -> None:
 @main.command("make-data")
 @click.option("--rows", type=click.IntRange(1), default=SYNTHETIC_ROWS, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option(
+    "--shards", type=click.IntRange(1), help="Write a folder of so many files, not one file."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
 @json_option
-def make_data(*, rows: int, seed: int, out: Path, as_json: bool) -> None:
+def make_data(*, rows: int, seed: int, shards: int | None, out: Path, as_json: bool) -> None:
     """Write a synthetic click log as Parquet: whole requests with at least ROWS rows."""
-    from rankers.data.parquet import write_parquet
+    from rankers.data.parquet import write_parquet, write_shards
     from rankers.data.synthetic import ClickModel
 
-    written = write_parquet(out, rows, ClickModel(seed=seed))
-    if as_json:
-        print_json({"out": str(out), "rows": written, "bytes": out.stat().st_size})
+    if shards is None:
+        written = write_parquet(out, rows, ClickModel(seed=seed))
     else:
-        click.echo(f"{out}: {written:,} rows, {out.stat().st_size / 1e6:.1f} MB")
+        written = write_shards(out, rows, shards, ClickModel(seed=seed))
+    size = sum(each.stat().st_size for each in ([out] if out.is_file() else out.iterdir()))
+    if as_json:
+        print_json({"out": str(out), "rows": written, "bytes": size})
+    else:
+        click.echo(f"{out}: {written:,} rows, {size / 1e6:.1f} MB")

@@ -65,13 +65,13 @@ def request_draws(requests: int, resamples: int, seed: int, *, rows: int) -> Ite
         yield counts.reshape(size, requests).astype(np.float64)
 
 
-def difference_interval(estimate: float, differences: Array) -> Interval:
-    """Return the percentile interval of ``differences`` ``[resamples]``, undefined ones left out.
+def percentile_interval(estimate: float, values: Array) -> Interval:
+    """Return the percentile interval of ``values`` ``[resamples]``, undefined ones left out.
 
     Where a resample holds no clicks at all, its AUC is undefined. If every resample is, so is the
     interval, and it is as wide as can be.
     """
-    defined = differences[~np.isnan(differences)]
+    defined = values[~np.isnan(values)]
     if not len(defined):
         return Interval(estimate, -np.inf, np.inf)
     low, high = np.quantile(defined, [0.025, 0.975])

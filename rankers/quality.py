@@ -5,31 +5,30 @@ Nothing here imports torch: gates run in processes that never load it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.errors import UserError
-from rankers.intervals import (
-    AUCOverDraws,
-    CalibrationOverDraws,
-    Interval,
-    RatioOverDraws,
-    difference_interval,
-    ratio,
-    request_draws,
-)
+from rankers.intervals import Interval, percentile_interval, request_draws
+from rankers.metrics import CALIBRATION_BINS, metrics_over_draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from rankers.features import ScoreKind
     from rankers.requests import Array
 
-CALIBRATION_BINS = 15
-NDCG_CUTOFF = 10
+__all__ = [
+    "CALIBRATION_BINS",
+    "METRICS",
+    "Quality",
+    "quality",
+    "quality_difference",
+    "quality_intervals",
+]
 
+# What every judgement has, and what gates limit; `rankers.metrics` has more, by name.
 METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
 
 
@@ -46,6 +45,7 @@ class Quality:
         logloss: Mean binary cross-entropy in nats; None for score kind ``relevance``.
         calibration_error: Expected calibration error over 15 bins of equal mass; None for score
             kind ``relevance``.
+        more: Metrics that were asked for besides, by name.
     """
 
     auc: float | None
@@ -53,13 +53,23 @@ class Quality:
     ndcg_at_10: float | None
     logloss: float | None
     calibration_error: float | None
+    more: Mapping[str, float | None] = field(default_factory=dict)
+
+    def value(self, name: str) -> float | None:
+        """Return the metric called ``name``, one of `METRICS` or of those asked for."""
+        if name in METRICS:
+            found: float | None = getattr(self, name)
+            return found
+        return self.more[name]
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as JSON-ready data."""
-        return {name: getattr(self, name) for name in METRICS}
+        return {name: getattr(self, name) for name in METRICS} | dict(self.more)
 
 
-def quality(scores: Array, labels: Array, offsets: Array, kind: ScoreKind) -> Quality:
+def quality(
+    scores: Array, labels: Array, offsets: Array, kind: ScoreKind, *, more: Sequence[str] = ()
+) -> Quality:
     """Judge scores on labelled requests.
 
     Args:
@@ -67,16 +77,53 @@ def quality(scores: Array, labels: Array, offsets: Array, kind: ScoreKind) -> Qu
         labels: Clicks (0 or 1) or grades (0 and up), ``[ΣN]``.
         offsets: Request r holds the candidates ``offsets[r]:offsets[r + 1]``, ``[R + 1]``.
         kind: What the score means; see `rankers.features.Signature`.
+        more: Names of `rankers.metrics` to find besides `METRICS`.
 
     Raises:
-        UserError: Scores are not finite or not probabilities, labels do not fit, or lengths differ.
+        UserError: Scores are not finite or not probabilities, labels do not fit, lengths differ, or
+            a name is unknown.
     """
-    metrics = _metrics(scores, labels, offsets, kind)
+    names = tuple(dict.fromkeys((*METRICS, *more)))
+    metrics = metrics_over_draws(scores, labels, offsets, kind, names)
     everything = np.ones((1, len(offsets) - 1))
     values = {name: float(metric(everything)[0]) for name, metric in metrics.items()}
+    found = {name: None if np.isnan(values.get(name, np.nan)) else values[name] for name in names}
     return Quality(
-        **{name: None if np.isnan(values.get(name, np.nan)) else values[name] for name in METRICS}
+        **{name: found.pop(name) for name in METRICS},
+        more=found,
     )
+
+
+def quality_intervals(
+    scores: Array,
+    labels: Array,
+    offsets: Array,
+    kind: ScoreKind,
+    names: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Judge scores with the 95 % interval of each metric, from a bootstrap over requests.
+
+    The calibration error is left out: resampling makes every bin noisier and so its error larger,
+    and a percentile interval would lie above the estimate.
+
+    Args:
+        scores: As in `quality`.
+        labels: As in `quality`.
+        offsets: As in `quality`.
+        kind: As in `quality`.
+        names: Which metrics of `rankers.metrics`.
+        resamples: How many times the requests are drawn anew.
+        seed: Of those draws; the same as in `quality_difference` gives the same draws.
+
+    Raises:
+        UserError: As in `quality`.
+    """
+    chosen = [name for name in names if name != "calibration_error"]
+    metrics = metrics_over_draws(scores, labels, offsets, kind, chosen)
+    return _intervals(metrics, offsets, resamples, seed)
 
 
 def quality_difference(
@@ -86,6 +133,8 @@ def quality_difference(
     offsets: Array,
     kind: ScoreKind,
     *,
+    names: Sequence[str] = METRICS,
+    same_bins: bool = True,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -97,6 +146,10 @@ def quality_difference(
         labels: As in `quality`.
         offsets: As in `quality`.
         kind: As in `quality`; the same for both.
+        names: Which metrics of `rankers.metrics`.
+        same_bins: Whether both calibration errors are of the same bins, those of the mean score: a
+            score that moves by a rounding step then does not change its bin in one of them. For
+            rankers that are not copies of each other, bins of their own are right.
         resamples: How many times the requests are drawn anew.
         seed: Of those draws.
 
@@ -107,178 +160,27 @@ def quality_difference(
     Raises:
         UserError: As in `quality`.
     """
-    # Both in the same bins: a score that moves by a rounding step must not change its bin in one.
-    middle = (reference + scores) / 2 if reference.shape == scores.shape else reference
-    old = _metrics(reference, labels, offsets, kind, binned_by=middle)
-    new = _metrics(scores, labels, offsets, kind, binned_by=middle)
+    middle = (reference + scores) / 2 if same_bins and reference.shape == scores.shape else None
+    old = metrics_over_draws(reference, labels, offsets, kind, names, binned_by=middle)
+    new = metrics_over_draws(scores, labels, offsets, kind, names, binned_by=middle)
+
+    def change(name: str) -> Callable[[Array], Array]:
+        return lambda draws: new[name](draws) - old[name](draws)
+
+    return _intervals({name: change(name) for name in new}, offsets, resamples, seed)
+
+
+def _intervals(
+    metrics: Mapping[str, Callable[[Array], Array]], offsets: Array, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Return each metric of all requests with its percentile interval; undefined ones left out."""
     everything = np.ones((1, len(offsets) - 1))
-    estimates = {name: float((new[name](everything) - old[name](everything))[0]) for name in new}
-    names = [name for name in METRICS if not np.isnan(estimates.get(name, np.nan))]
-    differences: dict[str, list[Array]] = {name: [] for name in names}
-    for draws in request_draws(len(offsets) - 1, resamples, seed, rows=len(labels)):
+    estimates = {name: float(metric(everything)[0]) for name, metric in metrics.items()}
+    names = [name for name, value in estimates.items() if not np.isnan(value)]
+    drawn: dict[str, list[Array]] = {name: [] for name in names}
+    for draws in request_draws(len(offsets) - 1, resamples, seed, rows=int(offsets[-1])):
         for name in names:
-            differences[name].append(new[name](draws) - old[name](draws))
+            drawn[name].append(metrics[name](draws))
     return {
-        name: difference_interval(estimates[name], np.concatenate(differences[name]))
-        for name in names
+        name: percentile_interval(estimates[name], np.concatenate(drawn[name])) for name in names
     }
-
-
-def _metrics(
-    scores: Array,
-    labels: Array,
-    offsets: Array,
-    kind: ScoreKind,
-    *,
-    binned_by: Array | None = None,
-) -> dict[str, Callable[[Array], Array]]:
-    """Return each metric as a function of how often every request was drawn, ``[block, R]``."""
-    _check(scores, labels, offsets, kind)
-    counts = np.diff(offsets)
-    request = np.repeat(np.arange(len(counts)), counts)  # of each row, [ΣN]
-    positive = labels > 0
-    within = _auc_by_request(scores, positive, request, len(counts))
-    ndcg = _ndcg_by_request(scores, labels, offsets)
-    metrics: dict[str, Callable[[Array], Array]] = {
-        "auc": AUCOverDraws(scores, positive, request),
-        "gauc": _mean_over_draws(within, counts.astype(np.float64)),
-        "ndcg_at_10": _mean_over_draws(ndcg, np.ones(len(counts))),
-    }
-    if kind != "relevance":
-        probability = _probability(scores, kind)
-        losses = _losses(scores, probability, labels, kind)
-        sums = np.bincount(request, weights=losses, minlength=len(counts))
-        binned = probability if binned_by is None else _probability(binned_by, kind)
-        gaps = _calibration_gaps(probability, binned, labels, request, len(counts))
-        metrics["logloss"] = RatioOverDraws(sums, counts.astype(np.float64))
-        metrics["calibration_error"] = CalibrationOverDraws(gaps, counts.astype(np.float64))
-    return metrics
-
-
-def _check(scores: Array, labels: Array, offsets: Array, kind: ScoreKind) -> None:
-    if scores.shape != labels.shape or scores.ndim != 1 or int(offsets[-1]) != len(labels):
-        raise UserError(
-            f"scores have shape {scores.shape} and labels {labels.shape} for {int(offsets[-1])} "
-            "candidates; expected one of each for every candidate"
-        )
-    if not len(labels):
-        raise UserError("there are no candidates to judge the scores on")
-    _check_finite("scores", scores)
-    _check_finite("labels", labels)
-    if float(labels.min()) < 0:
-        raise UserError(f"a label is {labels.min()}; labels are 0 and up")
-    if kind == "relevance":
-        return
-    if float(labels.max()) > 1:
-        raise UserError(
-            f"a label is {labels.max()}, but scores of kind {kind!r} are judged on clicks, 0 or 1; "
-            "graded labels need score kind 'relevance'"
-        )
-    if kind == "probability" and (float(scores.min()) < 0 or float(scores.max()) > 1):
-        bad = scores.min() if float(scores.min()) < 0 else scores.max()
-        raise UserError(
-            f"a score is {bad:.6g}, but the signature says probability, 0 to 1; "
-            "score kind 'logit' or 'relevance' may be meant"
-        )
-
-
-def _check_finite(what: str, values: Array) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise UserError(
-            f"{len(bad)} of {len(values)} {what} are not finite, the first {values[bad[0]]} "
-            f"in row {bad[0]}; a ranker must score every candidate with a finite number"
-        )
-
-
-def _mean_over_draws(values: Array, weights: Array) -> RatioOverDraws:
-    """Average per-request values ``[R]``; nan ones are left out with their weights."""
-    defined = ~np.isnan(values)
-    return RatioOverDraws(np.where(defined, values, 0.0) * weights, defined * weights)
-
-
-def _auc_by_request(scores: Array, positive: Array, request: Array, requests: int) -> Array:
-    """Return the AUC within each request, ``[R]``; nan where one class is missing.
-
-    By rank sums (Mann and Whitney), with tied rows sharing their mean rank.
-    """
-    order = np.lexsort((scores, request))
-    sorted_request = request[order]
-    starts = _run_starts(sorted_request, scores[order])
-    lengths = np.diff(starts, append=len(order))
-    # Ranks count over all rows; what comes before a request's first row is taken off below.
-    ranks = np.repeat(starts + (lengths + 1) / 2, lengths)
-    won = positive[order]
-    wins = np.bincount(sorted_request[won], weights=ranks[won], minlength=requests)
-    positives = np.bincount(sorted_request[won], minlength=requests).astype(np.float64)
-    rows = np.bincount(request, minlength=requests)
-    before = np.cumsum(rows) - rows
-    pairs = positives * (rows - positives)
-    return ratio(wins - positives * before - positives * (positives + 1) / 2, pairs)
-
-
-def _ndcg_by_request(scores: Array, labels: Array, offsets: Array) -> Array:
-    """Return NDCG@10 of each request, ``[R]``; nan where nothing is relevant."""
-    counts = np.diff(offsets)
-    request = np.repeat(np.arange(len(counts)), counts)
-    best = _dcg(labels, labels, request, offsets)
-    return ratio(_dcg(scores, labels, request, offsets), best)
-
-
-def _dcg(scores: Array, labels: Array, request: Array, offsets: Array) -> Array:
-    """Return DCG@10 of each request; tied rows share the mean of their gains."""
-    order = np.lexsort((-scores, request))
-    place = np.arange(len(order)) - offsets[request]  # within its request, from 0
-    discounts = np.where(place < NDCG_CUTOFF, 1 / np.log2(place + 2.0), 0.0)
-    starts = _run_starts(request, scores[order])
-    lengths = np.diff(starts, append=len(order))
-    gains = np.add.reduceat(labels[order].astype(np.float64), starts) / lengths
-    dcg: Array = np.bincount(
-        request[starts],
-        weights=gains * np.add.reduceat(discounts, starts),
-        minlength=len(offsets) - 1,
-    )
-    return dcg
-
-
-def _run_starts(request: Array, scores: Array) -> Array:
-    """Return where runs of equal (request, score) begin in sorted rows."""
-    changed = (np.diff(request) != 0) | (np.diff(scores) != 0)
-    return np.concatenate([[0], np.flatnonzero(changed) + 1])
-
-
-def _probability(scores: Array, kind: ScoreKind) -> Array:
-    values = scores.astype(np.float64)
-    if kind == "logit":
-        return np.exp(-np.logaddexp(0.0, -values))
-    return values
-
-
-def _losses(scores: Array, probability: Array, labels: Array, kind: ScoreKind) -> Array:
-    """Return each row's cross-entropy in nats; from logits without rounding to 0 or 1 first."""
-    if kind == "logit":
-        values = scores.astype(np.float64)
-        return np.logaddexp(0.0, values) - labels * values
-    # As scikit-learn: a probability is kept one rounding step of its type away from 0 and 1.
-    step = np.finfo(scores.dtype).eps
-    kept = np.clip(probability, step, 1 - step)
-    losses: Array = -(labels * np.log(kept) + (1 - labels) * np.log1p(-kept))
-    return losses
-
-
-def _calibration_gaps(
-    probability: Array, binned_by: Array, labels: Array, request: Array, requests: int
-) -> Array:
-    """Return Σ(probability - label) by request and bin, ``[R, bins]``.
-
-    Bins hold equal shares of ``binned_by``, whose equal values share one.
-    """
-    edges = np.quantile(binned_by, np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS)
-    bins = np.searchsorted(edges, binned_by, side="right")
-    sums = np.bincount(
-        request * CALIBRATION_BINS + bins,
-        weights=probability - labels,
-        minlength=requests * CALIBRATION_BINS,
-    )
-    gaps: Array = sums.reshape(requests, CALIBRATION_BINS)
-    return gaps

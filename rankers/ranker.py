@@ -14,7 +14,7 @@ import numpy as np
 from rankers.errors import UserError, in_one_line, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -33,12 +33,16 @@ class Ranker:
             or ``[rows, 1]``.
         signature: The features, and what the score means.
         evaluation: Labelled requests that were held out of training.
+        seen: By feature, in how many training rows (of a user feature, requests) each ID came,
+            int64 ``[cardinality]``: what rare and cold mean in an evaluation. None if nobody
+            counted.
     """
 
     name: str
     module: nn.Module
     signature: Signature
     evaluation: RequestBatch
+    seen: Mapping[str, Array] | None = None
 
     def __post_init__(self) -> None:
         self.evaluation.check(self.signature)

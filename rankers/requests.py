@@ -195,7 +195,10 @@ def check_columns(
             raise RequestError(f"unknown {side} feature {name!r}; {nearest(name, names)}")
     for feature in features:
         if feature.name not in columns:
-            raise RequestError(f"{side} feature {feature.name!r} is missing")
+            raise RequestError(
+                f"{side} feature {feature.name!r} is missing; the ranker reads it: send "
+                f"{feature.dtype} of shape {(rows, *feature.shape)}"
+            )
         check_column(feature, columns[feature.name], rows)
 
 
@@ -214,11 +217,14 @@ def check_column(feature: Feature, column: Array, rows: int) -> None:
             row = int(np.argwhere(column == bad)[0][0])
             raise RequestError(
                 f"feature {name!r} holds the ID {bad} in row {row}; "
-                f"IDs run from 0 to {feature.cardinality - 1}"
+                f"IDs run from 0 to {feature.cardinality - 1}; map it as training did"
             )
     if column.dtype.kind == "f" and not np.isfinite(column).all():
         row = int(np.argwhere(~np.isfinite(column))[0][0])
-        raise RequestError(f"feature {name!r} holds a value that is not finite in row {row}")
+        raise RequestError(
+            f"feature {name!r} holds a value that is not finite in row {row}; "
+            "fill it in as training did"
+        )
 
 
 def save_requests(batch: RequestBatch, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rankers.command_line import json_option, print_json
-from rankers.data.source import SYNTHETIC, data_key, read_log
+from rankers.data.source import SYNTHETIC, data_key, open_log
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ CURVE = "learning-curve.svg"
 _DATA_HELP = """\
 What to train on: `synthetic` (the ranker's own log) or `synthetic:KIND`; a file of Criteo's,
 Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder of MovieLens; a
-.toml schema of any table; or what make-data wrote."""
+.toml schema of any table, also of a folder of Parquet shards larger than memory; or what make-data
+wrote."""
 
 
 @click.command()
@@ -51,7 +52,10 @@ Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of one step.")
 @click.option("--learning-rate", type=float, help="Of the dense layers, at the start.")
 @click.option("--loss", help="pointwise, pairwise (LambdaRank) or listwise.")
-@click.option("--metric", help="What tells a better epoch: auc, gauc, ndcg_at_10, logloss.")
+@click.option(
+    "--metric",
+    help="What tells a better epoch: auc, gauc, ndcg_at_10, mrr_at_5, recall_at_20, logloss, …",
+)
 @click.option(
     "--patience",
     type=click.IntRange(1),
@@ -71,6 +75,14 @@ Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder
     default="",
     metavar="BACKEND",
     help="Compile with torch.compile, such as inductor.",
+)
+@click.option(
+    "--buffer-rows",
+    type=click.IntRange(1),
+    help="Of Parquet shards: rows that each process holds to draw batches from (1,200,000).",
+)
+@click.option(
+    "--workers", type=click.IntRange(0), help="Of Parquet shards: processes that read ahead (0)."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
@@ -103,24 +115,27 @@ def train(
     changes = {key: value for key, value in chosen.items() if value is not None}
     options = training_options(name, seed=seed, compile=backend, **changes)
     recipe = {"data": data_key(data), "rows": rows, "size": size, "set": overrides, "seed": seed}
-    recipe |= {"compile": backend} | changes
+    recipe |= {"compile": backend} | {k: v for k, v in changes.items() if k != "workers"}
     if not _wanted(out, name, recipe, force=force):
         load_checkpoint(out)  # compares the checksums
         _report(out, describe_checkpoint(out)["training"], as_json=as_json, kept=True)
         return
-    log = read_log(data, rows=rows, seed=seed)
+    log = open_log(data, rows=rows, seed=seed)
     ranker, module_options, training = train_zoo(
         name, log, options, size=size, overrides=overrides,
         resume=out.with_name(f"{out.name}.unfinished"), save_every_s=save_every,
     )  # fmt: skip
+    from rankers.data.encode import SCHEMA
     from rankers.training.curve import learning_curve_svg
     from rankers.training.distributed import share_of_environment
 
     if share_of_environment().rank > 0:
         return  # the first process writes for all
     summary = training.to_json() | {"recipe": recipe}
-    pictures = {CURVE: learning_curve_svg(training, f"{name} on {data}")}
-    save_checkpoint(out, ranker, module_options, summary, replace=force, pictures=pictures)
+    beside = {CURVE: learning_curve_svg(training, f"{name} on {data}")}
+    if Path(data).suffix == ".toml":
+        beside[SCHEMA] = Path(data).read_text()  # for rankers.data.encode, where it is served
+    save_checkpoint(out, ranker, module_options, summary, replace=force, beside=beside)
     _report(out, summary, as_json=as_json, kept=False)
 
 

@@ -105,8 +105,8 @@ def _reviews(path: Path, rows: int | None) -> tuple[list[str], list[str], list[f
         people.append(str(_field(where, review, _USER)))
         items.append(str(_field(where, review, _ITEM)))
         time = _field(where, review, _TIME)
-        if not isinstance(time, int | float) or isinstance(time, bool):
-            raise UserError(f"{where}: the time is {time!r}; expected a number")
+        if not isinstance(time, int | float) or isinstance(time, bool) or not np.isfinite(time):
+            raise UserError(f"{where}: the time is {time!r}; expected a number of seconds")
         times.append(float(time))
     if not people:
         raise UserError(f"{path}: the file holds no reviews")

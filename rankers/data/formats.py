@@ -18,7 +18,8 @@ def read_file(path: Path, *, rows: int | None = None, seed: int = 0) -> RankingL
     """Read a file, or a folder of files, to a log.
 
     Args:
-        path: A ``.toml`` schema that names its table (`rankers.data.table_schema`); a folder of
+        path: A ``.toml`` schema that names its table (`rankers.data.table_schema`) or a folder of
+            Parquet shards of it; a folder of such shards that ``make-data`` wrote, or of
             MovieLens; a file of Criteo's, Avazu's, Amazon's reviews, SVMlight lines with grades, or
             Parquet that ``make-data`` wrote.
         rows: How many rows to read at most.
@@ -27,6 +28,12 @@ def read_file(path: Path, *, rows: int | None = None, seed: int = 0) -> RankingL
     Raises:
         UserError: It is none of these, or broken; the message says where.
     """
+    from rankers.data.shard_forms import open_sharded
+
+    shards = open_sharded(path, rows=rows, seed=seed)
+    if shards is not None:
+        log = shards.read(shards.pieces)
+        return log if rows is None else log.first(rows)
     if path.is_dir():
         from rankers.data.movielens import read_movielens
 

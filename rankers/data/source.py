@@ -11,6 +11,7 @@ from rankers.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from rankers.data.log import RankingLog
+    from rankers.data.shards import ShardedLog
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_ROWS = 400_000
@@ -37,16 +38,24 @@ def synthetic_log(kind: str, *, seed: int = 0) -> Any:
 def data_key(data: str) -> str:
     """Return what tells one source of data from another: its content, not its name.
 
+    Of a folder of Parquet shards it is their names, sizes and footers.
+
     Raises:
         UserError: There is no such file.
     """
     if _kind(data) is not None:
         return data
     from rankers.data.formats import files_of
+    from rankers.data.shard_forms import find_shards
+    from rankers.data.shards import shard_files, shards_key
 
     path = Path(data)
     if not path.exists():
         raise UserError(f"no data file {data!r}; give a file's path, or {SYNTHETIC!r}")
+    shards = find_shards(path)
+    if shards is not None:
+        schema = path.read_bytes() if path.is_file() else b""
+        return hashlib.sha256(schema + shards_key(shard_files(shards[0])).encode()).hexdigest()
     digests = []
     for each in files_of(path):
         with each.open("rb") as file:
@@ -75,6 +84,23 @@ def read_log(data: str, *, rows: int | None = None, seed: int = 0) -> RankingLog
     from rankers.data.formats import read_file
 
     return read_file(Path(data), rows=rows, seed=seed)
+
+
+def open_log(data: str, *, rows: int | None = None, seed: int = 0) -> RankingLog | ShardedLog:
+    """Open a folder of Parquet shards to train on piece by piece; read anything else to memory.
+
+    Args:
+        data: As in `read_log`.
+        rows: As there; of shards, up to a whole piece.
+        seed: As there.
+
+    Raises:
+        UserError: As there.
+    """
+    from rankers.data.shard_forms import open_sharded
+
+    shards = None if _kind(data) is not None else open_sharded(Path(data), rows=rows, seed=seed)
+    return read_log(data, rows=rows, seed=seed) if shards is None else shards
 
 
 def _kind(data: str) -> str | None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.bags import pad_bags
 from rankers.data.lines import CHUNK_BYTES, stream_lines
 from rankers.data.log import RankingLog, run_offsets
+from rankers.data.table_columns import Place, feature_column, label_column
 from rankers.errors import UserError, nearest
 from rankers.hashing import hash_ids
 from rankers.requests import RequestBatch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rankers.data.table_schema import TableFeature, TableSchema
+    from rankers.data.table_schema import TableSchema
     from rankers.requests import Array, Columns
 
 _PARQUET = b"PAR1"
@@ -56,7 +56,9 @@ def read_table(
         offsets = run_offsets(kept, seed)
     else:
         offsets = _offsets(path, columns.pop(_REQUEST), schema.request)
-    return RankingLog(_requests(path, schema, columns, offsets), schema.signature)
+    return RankingLog(
+        requests_of(Place(str(path), 1, "row"), schema, columns, offsets), schema.signature
+    )
 
 
 def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
@@ -68,34 +70,32 @@ def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
     Raises:
         UserError: As for `read_table`, when the broken line is reached.
     """
-    for first, table in _tables(path, schema):
-        where = _Place(path, first)
-        piece = {_LABEL: _labels(where, table[schema.label], schema)}
+    for where, table in _tables(path, schema):
+        piece = parse_table(where, table, schema)
         if schema.request is not None:
             values = table[schema.request].cast("string").to_pylist()
             piece[_REQUEST] = hash_ids(values, 2**62, salt="request")
-        for each in schema.features:
-            piece[each.name] = _column(where, each, table[each.column])
         yield piece
+
+
+def parse_table(where: Place, table: Any, schema: TableSchema) -> Columns:
+    """Return an Arrow table's features by name, and its labels under ``.label``.
+
+    Raises:
+        UserError: A value does not fit the schema; the message says where.
+    """
+    columns = {_LABEL: label_column(where, table[schema.label], schema)}
+    for each in schema.features:
+        columns[each.name] = feature_column(where, each, table[each.column])
+    return columns
 
 
 # No identifier has a dot: these cannot be a feature's name.
 _LABEL, _REQUEST = ".label", ".request"
 
 
-class _Place:
-    """Where a row is, for messages."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self.path = path
-        self.first = first
-
-    def of(self, row: int) -> str:
-        return f"{self.path} line {self.first + row}"
-
-
-def _tables(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
-    """Yield the first line's number and an Arrow table of the schema's columns."""
+def _tables(path: Path, schema: TableSchema) -> Iterator[tuple[Place, Any]]:
+    """Yield where rows begin and an Arrow table of the schema's columns."""
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == _PARQUET
@@ -104,22 +104,22 @@ def _tables(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
     yield from _parquet(path, schema) if parquet else _text(path, schema)
 
 
-def _parquet(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
+def _parquet(path: Path, schema: TableSchema) -> Iterator[tuple[Place, Any]]:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        _check_names(path, schema, file.schema_arrow.names)
+        check_names(path, schema, file.schema_arrow.names)
         number = 1
         for batch in file.iter_batches(_BATCH_ROWS, columns=list(schema.columns)):
-            yield number, pa.table(batch)
+            yield Place(str(path), number, "row"), pa.table(batch)
             number += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
-def _text(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
+def _text(path: Path, schema: TableSchema) -> Iterator[tuple[Place, Any]]:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -131,7 +131,7 @@ def _text(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
             header = lines[0].decode("utf-8-sig", "replace").rstrip("\r\n")
             separator = "\t" if "\t" in header else ","
             names = next(iter(csv_rows(header, separator)))
-            _check_names(path, schema, names)
+            check_names(path, schema, names)
             number, body = 2, lines[1:]
         if not body:
             continue
@@ -151,7 +151,7 @@ def _text(path: Path, schema: TableSchema) -> Iterator[tuple[int, Any]]:
         if table.num_rows != len(body):
             raise UserError(f"{path}: a field has a line break between lines {number} and "
                             f"{number + len(body) - 1}; write rows on one line each")  # fmt: skip
-        yield number, table
+        yield Place(str(path), number), table
 
 
 def csv_rows(text: str, separator: str) -> Iterator[list[str]]:
@@ -176,114 +176,18 @@ def _fault(
     return f"{path}: lines {number} to {number + len(lines) - 1} cannot be parsed: {error}"
 
 
-def _check_names(path: Path, schema: TableSchema, names: list[str]) -> None:
+def check_names(path: Path, schema: TableSchema, names: list[str]) -> None:
+    """Check that a table has every column of the schema once.
+
+    Raises:
+        UserError: It does not.
+    """
     for column in schema.columns:
         if names.count(column) != 1:
             raise UserError(
                 f"{path}: has column {column!r} {names.count(column)} times; expected once; "
                 f"{nearest(column, names)}"
             )
-
-
-def _labels(where: _Place, column: Any, schema: TableSchema) -> Array:
-    values = _numbers(where, column, f"the label {schema.label!r}", missing=None)
-    wrong = (values < 0) | (values > (np.inf if schema.score == "relevance" else 1))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        expected = "a grade of 0 or more" if schema.score == "relevance" else "0 to 1"
-        raise UserError(f"{where.of(row)}: the label is {values[row]:g}; expected {expected}")
-    return values.astype(np.float32)
-
-
-def _numbers(where: _Place, column: Any, said: str, *, missing: float | None) -> Array:
-    """Return float64 ``[rows]``."""
-    import pyarrow as pa
-
-    if column.null_count and missing is None:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise UserError(f"{where.of(row)}: {said} is missing; expected a number")
-    try:
-        values = column.cast(pa.float64()).fill_null(missing or 0.0).to_numpy()
-    except pa.ArrowInvalid as error:
-        for row, value in enumerate(column.to_pylist()):
-            try:
-                float(value or 0)
-            except (TypeError, ValueError):
-                raise UserError(
-                    f"{where.of(row)}: {said} is {value!r}; expected a number"
-                ) from error
-        raise UserError(f"{where.of(0)}: {said}: {error}") from error
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise UserError(f"{where.of(row)}: {said} is {values[row]}; expected a finite number")
-    found: Array = values
-    return found
-
-
-def _column(where: _Place, each: TableFeature, column: Any) -> Array:
-    said = f"feature {each.name!r}"
-    if each.kind == "number":
-        values = _numbers(where, column, said, missing=each.missing)
-        if each.transform == "log1p":
-            if (values < 0).any():
-                row = int(np.argmax(values < 0))
-                raise UserError(
-                    f"{where.of(row)}: {said} is {values[row]:g}; log1p needs 0 or more"
-                )
-            values = np.log1p(values)
-        return values.astype(np.float32)
-    if each.length is None:
-        return _ids(where, each, column, said)
-    texts = column.to_pylist()
-    if each.separator is not None:
-        bags = [[] if text is None else str(text).split(each.separator) for text in texts]
-    else:
-        bags = [[] if bag is None else bag for bag in texts]
-        if bags and not isinstance(bags[0], list):
-            raise UserError(
-                f"{where.of(0)}: {said} is {bags[0]!r}; expected a list, or name a separator"
-            )
-    flat = [str(value) for bag in bags for value in bag]
-    row_of = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
-    ids = _flat_ids(where, each, flat, row_of, said)
-    cuts = np.cumsum([len(bag) for bag in bags])[:-1]
-    return pad_bags([bag[bag != 0] for bag in np.split(ids, cuts)], each.feature)
-
-
-def _ids(where: _Place, each: TableFeature, column: Any, said: str) -> Array:
-    """Return IDs, int64 ``[rows]``: hashes of the distinct values, or the values themselves."""
-    coded = column.cast("string").combine_chunks().dictionary_encode()
-    if hasattr(coded, "chunks"):
-        coded = coded.combine_chunks()
-    if coded.null_count and each.buckets is None:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise UserError(f"{where.of(row)}: {said} is missing; expected an ID")
-    codes = coded.indices.fill_null(len(coded.dictionary)).to_numpy()
-    first = np.zeros(len(coded.dictionary), dtype=np.int64)
-    first[codes[::-1][codes[::-1] < len(first)]] = np.arange(len(codes))[::-1][
-        codes[::-1] < len(first)
-    ]
-    known = _flat_ids(where, each, coded.dictionary.to_pylist(), first, said)
-    ids: Array = np.append(known, 0)[codes]
-    return ids
-
-
-def _flat_ids(
-    where: _Place, each: TableFeature, values: list[str], row_of: Array, said: str
-) -> Array:
-    """Return the IDs of values that stand in the given rows, int64 ``[values]``."""
-    if each.buckets is not None:
-        return hash_ids(values, each.buckets, salt=each.name)
-    cardinality = each.cardinality or 0
-    ids = np.empty(len(values), dtype=np.int64)
-    for place, value in enumerate(values):
-        if not value.isdecimal() or int(value) >= cardinality:
-            raise UserError(
-                f"{where.of(int(row_of[place]))}: {said} is {value!r}; IDs run from 0 to "
-                f"{cardinality - 1}: raise the cardinality, or hash into buckets"
-            )
-        ids[place] = int(value)
-    return ids
 
 
 def _offsets(path: Path, request: Array, column: str) -> Array:
@@ -299,8 +203,14 @@ def _offsets(path: Path, request: Array, column: str) -> Array:
     return np.append(starts, len(request)).astype(np.int64)
 
 
-def _requests(path: Path, schema: TableSchema, columns: Columns, offsets: Array) -> RequestBatch:
-    """Take each request's user from its first row, after all its rows agree."""
+def requests_of(
+    where: Place, schema: TableSchema, columns: Columns, offsets: Array
+) -> RequestBatch:
+    """Return parsed columns as requests; each one's user is from its first row.
+
+    Raises:
+        UserError: A user's feature changes within a request.
+    """
     user: Columns = {}
     items: Columns = {}
     for each in schema.features:
@@ -313,8 +223,8 @@ def _requests(path: Path, schema: TableSchema, columns: Columns, offsets: Array)
         differ = differ.reshape(len(values), -1).any(axis=1)
         if differ.any():
             raise UserError(
-                f"{path}: feature {each.name!r} is the user's, but changes within a request in "
-                f"data row {int(np.argmax(differ)) + 1}; is it the item's?"
+                f"{where.source}: feature {each.name!r} is the user's, but changes within a "
+                f"request in data row {where.first + int(np.argmax(differ))}; is it the item's?"
             )
         user[each.name] = firsts
     return RequestBatch(user, items, offsets, columns[_LABEL])

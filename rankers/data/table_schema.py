@@ -14,6 +14,7 @@
     [features.item]
     column = "item_id"           # by default the feature's name
     cardinality = 5000           # IDs as they stand, 0…4999; missing is an error
+    oov = true                   # IDs from 5000 up share one more row; left out: they are refused
 
     [features.tags]
     buckets = 1000
@@ -52,6 +53,8 @@ class TableFeature:
         kind: ``id`` or ``number``.
         buckets: Of an ID that is hashed; None where IDs stand as they are.
         cardinality: Of an ID that stands as it is.
+        oov: Whether IDs from the cardinality up are kept, as one ID: the cardinality itself. The
+            feature then has a cardinality of one more.
         length: The most IDs of a bag; None for a single one.
         separator: Between a bag's IDs in a text.
         transform: Of a number: ``log1p``.
@@ -64,6 +67,7 @@ class TableFeature:
     kind: str = "id"
     buckets: int | None = None
     cardinality: int | None = None
+    oov: bool = False
     length: int | None = None
     separator: str | None = None
     transform: str | None = None
@@ -74,15 +78,12 @@ class TableFeature:
         if self.side not in get_args(Side):
             raise UserError(f"{said} has side {self.side!r}; it is 'user' or 'item'")
         if self.kind == "number":
-            if self.buckets or self.cardinality or self.length:
-                raise UserError(f"{said} is a number; buckets, cardinality, length are of IDs")
+            if self.buckets or self.cardinality or self.length or self.oov:
+                raise UserError(f"{said} is a number; buckets, cardinality, length, oov are of IDs")
             if self.transform not in {None, *TRANSFORMS}:
                 raise UserError(f"{said} has transform {self.transform!r}; it is 'log1p' or none")
         elif self.kind == "id":
-            if (self.buckets is None) == (self.cardinality is None):
-                raise UserError(f"{said}: give buckets to hash into, or the cardinality of its IDs")
-            if self.transform is not None or self.missing is not None:
-                raise UserError(f"{said} is an ID; transform and missing are of numbers")
+            self._check_id(said)
         else:
             raise UserError(f"{said} has kind {self.kind!r}; it is 'id' or 'number'")
         for name in ("buckets", "cardinality", "length"):
@@ -90,12 +91,25 @@ class TableFeature:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UserError(f"{said} has {name} {value!r}; expected 1 or more")
 
+    def _check_id(self, said: str) -> None:
+        if (self.buckets is None) == (self.cardinality is None):
+            raise UserError(f"{said}: give buckets to hash into, or the cardinality of its IDs")
+        if self.transform is not None or self.missing is not None:
+            raise UserError(f"{said} is an ID; transform and missing are of numbers")
+        if not isinstance(self.oov, bool):
+            raise UserError(f"{said} has oov {self.oov!r}; it is true or false")
+        if self.oov and self.cardinality is None:
+            raise UserError(f"{said}: oov is of IDs with a cardinality; buckets take every value")
+
     @property
     def feature(self) -> Feature:
         """The feature that it becomes."""
         if self.kind == "number":
             return Feature(self.name, "float32", (), self.side)
+        # One more: 0 for a missing value of a hashed ID; the row of IDs out of the vocabulary.
         ids = self.cardinality if self.buckets is None else self.buckets + 1
+        if ids is not None and self.oov:
+            ids += 1
         if self.length is None:
             return Feature(self.name, "int64", (), self.side, ids)
         return Feature(self.name, "int64", (self.length,), self.side, ids, padding=0)

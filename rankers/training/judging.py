@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankers.quality import Quality, quality
+from rankers.quality import METRICS, Quality, quality
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,20 +34,21 @@ def score_requests(module: nn.Module, batch: RequestBatch) -> Array:
     return np.concatenate(scores)
 
 
-def judge_module(module: nn.Module, log: RankingLog) -> Quality:
-    """Judge a module on a log."""
-    return judge_scores(score_requests(module, log.requests), log)
+def judge_module(module: nn.Module, log: RankingLog, metric: str) -> Quality:
+    """Judge a module on a log; ``metric`` is found whatever its name."""
+    return judge_scores(score_requests(module, log.requests), log, metric)
 
 
-def judge_scores(scores: Array, log: RankingLog) -> Quality:
+def judge_scores(scores: Array, log: RankingLog, metric: str) -> Quality:
     """Judge scores ``[ΣN]`` on a log."""
     requests = log.requests
     assert requests.labels is not None  # noqa: S101 - a log has labels
-    return quality(scores, requests.labels, requests.offsets, log.signature.score)
+    more = () if metric in METRICS else (metric,)
+    return quality(scores, requests.labels, requests.offsets, log.signature.score, more=more)
 
 
-def best_and_chance(log: RankingLog) -> tuple[Quality | None, Quality]:
+def best_and_chance(log: RankingLog, metric: str) -> tuple[Quality | None, Quality]:
     """Return the quality of a log's true scores, if they are known, and of equal scores."""
     equal = np.full(log.requests.rows, 0.5, dtype=np.float32)
-    best = None if log.truth is None else judge_scores(log.truth, log)
-    return best, judge_scores(equal, log)
+    best = None if log.truth is None else judge_scores(log.truth, log, metric)
+    return best, judge_scores(equal, log, metric)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.data.log import split_log
+from rankers.metrics import LESS_IS_BETTER
 from rankers.training.distributed import process_group, share_of_environment
-from rankers.training.options import LESS_IS_BETTER, Training, TrainingOptions
+from rankers.training.options import Training, TrainingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rankers.data.log import RankingLog
+    from rankers.data.shards import ShardedLog
     from rankers.training.batches import Batches
     from rankers.training.learner import Learner
     from rankers.training.progress import Progress
+    from rankers.training.shard_batches import ShardBatches
 
 SAVE_EVERY_S = 30.0
 _CURVE_POINTS = 50  # of each epoch
@@ -30,7 +32,7 @@ _CURVE_POINTS = 50  # of each epoch
 
 def train(
     module_of: Callable[[], nn.Module],
-    log: RankingLog,
+    log: RankingLog | ShardedLog,
     options: TrainingOptions | None = None,
     *,
     resume: Path | None = None,
@@ -44,7 +46,7 @@ def train(
     Args:
         module_of: Makes the untrained module. It has ``logits(**features)`` beside ``forward``:
             the score before any sigmoid, on which losses are exact where a probability has rounded.
-        log: Labelled requests; a part is held out.
+        log: Labelled requests, in memory or in shards; a part is held out.
         options: How to train.
         resume: A file that keeps the state of an unfinished training: written now and then, gone on
             from if it is there and is of this module, log and options, and removed in the end.
@@ -58,42 +60,28 @@ def train(
     """
     import torch
 
-    from rankers.training.batches import Batches
     from rankers.training.judging import best_and_chance, judge_module
     from rankers.training.learner import Learner
+    from rankers.training.parts import cut_log
     from rankers.training.progress import Progress
     from rankers.training.resume import Interrupted
 
     options = options or TrainingOptions()
     check_device(options.device)
-    learned, held_out = split_log(
-        log, share=options.held_out, by=options.split_by, seed=options.seed
-    )
-    judged_on = held_out
-    if options.patience is not None:
-        learned, judged_on = split_log(
-            learned, share=options.validation, by=options.split_by, seed=options.seed
-        )
     started = time.perf_counter()
     share = share_of_environment()
     with torch.random.fork_rng(devices=[]), process_group(share, options.device):
         torch.manual_seed(options.seed)
         module = module_of().to(options.device)
-        batches = Batches(
-            learned.requests,
-            options.batch_rows,
-            whole_requests=options.loss != "pointwise",
-            seed=options.seed,
-            share=share,
-            device=options.device,
-        )
-        steps = options.epochs * len(batches)
+        parts = cut_log(log, options, share)
+        steps = options.epochs * len(parts.batches)
         learner = Learner(module, options, steps, share)
-        belongs_to = (log, asdict(options), module)
+        # Who reads the data changes nothing.
+        belongs_to = (log, asdict(options) | {"workers": 0}, module)
         interrupted = Interrupted.of(
             resume, belongs_to, every_s=save_every_s, writes=share.rank == 0
         )
-        run = _Run(options, batches, learner, judged_on, _Course(), interrupted)
+        run = _Run(options, parts.batches, learner, parts.judged_on, _Course(), interrupted)
         with Progress(steps) as progress:
             run.all_epochs(progress)
         learner.finish()
@@ -101,18 +89,19 @@ def train(
             module.load_state_dict(run.course.weights)
         interrupted.remove()
     module = module.cpu().eval()
-    best, chance = best_and_chance(held_out)
+    best, chance = best_and_chance(parts.held_out, options.metric)
     return module, Training(
-        evaluation=held_out.requests,
-        quality=judge_module(module, held_out),
+        evaluation=parts.held_out.requests,
+        quality=judge_module(module, parts.held_out, options.metric),
         best=best,
         chance=chance,
         epochs=tuple(run.course.epochs),
         curve=tuple(run.course.curve),
         kept=run.course.best if options.patience is not None else len(run.course.epochs) - 1,
-        rows=learned.requests.rows,
+        rows=parts.rows,
         seconds=time.perf_counter() - started,
         options=options,
+        seen=parts.batches.seen(),
     )
 
 
@@ -160,7 +149,7 @@ class _Run:
     """One call of `train`."""
 
     options: TrainingOptions
-    batches: Batches
+    batches: Batches | ShardBatches
     learner: Learner
     judged_on: RankingLog
     course: _Course
@@ -171,6 +160,7 @@ class _Run:
         saved = self.interrupted.load()
         if saved is not None:
             self.learner.restore(saved["learner"])
+            self.batches.restore(saved["batches"])
             vars(self.course).update(saved["course"])
             progress.resume(self.course.epoch * len(self.batches) + self.course.step)
         while self.course.epoch < self.options.epochs:
@@ -188,9 +178,10 @@ class _Run:
             course.step += 1
             progress.advance(course.losses[-1])
             self.interrupted.save_if_due(self._state)
-        found = getattr(judge_module(module, self.judged_on), self.options.metric)
+        metric = self.options.metric
+        found = judge_module(module, self.judged_on, metric).value(metric)
         self._note_losses()
-        course.epochs.append({"loss": float(np.mean(course.losses)), self.options.metric: found})
+        course.epochs.append({"loss": float(np.mean(course.losses)), metric: found})
         if course.weights is None or self._better(found, course.epochs[course.best]):
             course.best = course.epoch
             if self.options.patience is not None:
@@ -219,4 +210,8 @@ class _Run:
         return patience is not None and self.course.epoch - 1 - self.course.best >= patience
 
     def _state(self) -> dict[str, Any]:
-        return {"learner": self.learner.state(), "course": vars(self.course)}
+        return {
+            "learner": self.learner.state(),
+            "course": vars(self.course),
+            "batches": self.batches.state(),
+        }

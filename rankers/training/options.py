@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rankers.errors import UserError, nearest
-from rankers.quality import METRICS, Quality
+from rankers.metrics import check_metric
 
 if TYPE_CHECKING:
-    from rankers.requests import RequestBatch
+    from collections.abc import Mapping
+
+    from rankers.quality import Quality
+    from rankers.requests import Array, RequestBatch
 
 LOSSES = ("pointwise", "pairwise", "listwise")
 PRECISIONS = ("float32", "bfloat16", "float16")
-# Of these less is better.
-LESS_IS_BETTER = frozenset({"logloss", "calibration_error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class TrainingOptions:
         loss: ``pointwise`` (cross-entropy of each row), ``pairwise`` (LambdaRank) or ``listwise``
             (softmax over a request's candidates); see `rankers.training.losses`. The last two
             train on whole requests.
-        metric: What tells a better epoch from a worse one: a name in `rankers.quality.METRICS`.
+        metric: What tells a better epoch from a worse one: a name in `rankers.metrics`, such as
+            ``auc``, ``ndcg_at_10``, ``mrr_at_5``.
         patience: Stop after so many epochs without a better ``metric`` on validation requests, and
             go back to the best. None trains all epochs and keeps the last.
         validation: With patience, the share of the training requests that is kept for it; the
@@ -44,6 +46,9 @@ class TrainingOptions:
         seed: Of the split, the weights and the order of rows.
         device: ``cpu`` or ``cuda``.
         precision: Of the forward pass: ``float32``, or autocast to ``bfloat16`` or ``float16``.
+        buffer_rows: Of a log in shards, the most rows that each process holds to draw batches from,
+            and the most that are held out.
+        workers: Of a log in shards, the processes that read ahead; 0 reads in the training one.
         compile: A `torch.compile` backend, such as ``inductor``; empty runs operator by operator.
     """
 
@@ -62,16 +67,24 @@ class TrainingOptions:
     device: str = "cpu"
     precision: str = "float32"
     compile: str = ""
+    buffer_rows: int = 1_200_000  # more than a row group of Arrow's own default, 2**20 rows
+    workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_rows", "learning_rate", "table_learning_rate", "patience"):
+        for name in (
+            "epochs", "batch_rows", "learning_rate", "table_learning_rate", "patience",
+            "buffer_rows",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}; expected a number above 0")
-        for name, known in (("loss", LOSSES), ("metric", METRICS), ("precision", PRECISIONS)):
+        if self.workers < 0:
+            raise UserError(f"workers is {self.workers}; expected 0 or more")
+        for name, known in (("loss", LOSSES), ("precision", PRECISIONS)):
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"unknown {name} {value!r}; {nearest(value, known)}")
+        check_metric(self.metric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,8 @@ class Training:
         kept: The epoch whose weights these are, from 0.
         rows: How many rows were trained on.
         seconds: How long it took, evaluation included, without what was done before a resume.
+        seen: How often each ID came in the rows (of the user's features, the requests) trained on,
+            by feature; see `rankers.ranker.Ranker`.
     """
 
     evaluation: RequestBatch
@@ -102,6 +117,7 @@ class Training:
     rows: int
     seconds: float
     options: TrainingOptions
+    seen: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def best_auc(self) -> float | None:
@@ -114,14 +130,14 @@ class Training:
         if self.best is None:
             return None
         found, best, chance = (
-            getattr(each, self.options.metric) for each in (self.quality, self.best, self.chance)
+            each.value(self.options.metric) for each in (self.quality, self.best, self.chance)
         )
         if found is None or best is None or chance is None or best == chance:
             return None
         return float((found - chance) / (best - chance))
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the requests as JSON-ready data."""
+        """Return everything but the requests and counts as JSON-ready data."""
         return {
             "options": asdict(self.options),
             "rows": self.rows,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rankers.data.log import RankingLog
+    from rankers.data.shards import ShardedLog
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Interrupted:
     def of(
         cls,
         path: Path | None,
-        belongs_to: tuple[RankingLog, dict[str, Any], nn.Module],
+        belongs_to: tuple[RankingLog | ShardedLog, dict[str, Any], nn.Module],
         *,
         every_s: float,
         writes: bool,
@@ -85,9 +86,21 @@ class Interrupted:
             self.writes.unlink(missing_ok=True)
 
 
-def _key(log: RankingLog, options: dict[str, Any], module: nn.Module) -> str:
+def _key(log: RankingLog | ShardedLog, options: dict[str, Any], module: nn.Module) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     digest.update(json.dumps(log.signature.to_json()).encode())
+    _add_log(digest, log)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+    return digest.hexdigest()
+
+
+def _add_log(digest: hashlib._Hash, log: RankingLog | ShardedLog) -> None:
+    from rankers.data.log import RankingLog
+
+    if not isinstance(log, RankingLog):
+        digest.update(f"{log.key} {len(log.pieces)} {log.seed}".encode())
+        return
     requests = log.requests
     for columns in (
         requests.user,
@@ -98,6 +111,3 @@ def _key(log: RankingLog, options: dict[str, Any], module: nn.Module) -> str:
             if column is not None:
                 digest.update(name.encode())
                 digest.update(column.tobytes())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-    return digest.hexdigest()

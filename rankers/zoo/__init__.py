@@ -16,6 +16,7 @@ from rankers.zoo.catalogue import ZOO, Entry, entry_of
 
 if TYPE_CHECKING:
     from rankers.data.log import RankingLog
+    from rankers.data.shards import ShardedLog
     from rankers.ranker import Ranker
     from rankers.training import Training, TrainingOptions
 
@@ -59,7 +60,7 @@ def load_trained(name: str) -> Ranker:
 
 def train_zoo(
     name: str,
-    log: RankingLog,
+    log: RankingLog | ShardedLog,
     options: TrainingOptions,
     *,
     size: str = "small",
@@ -71,7 +72,7 @@ def train_zoo(
 
     Args:
         name: In the zoo.
-        log: Labelled requests with the features that the ranker reads.
+        log: Labelled requests with the features that the ranker reads, in memory or in shards.
         options: How to train.
         size: ``small``, or ``published`` for the sizes of its source.
         overrides: Options of the module that are set in place of the size's.
@@ -97,12 +98,16 @@ def train_zoo(
         resume=resume,
         save_every_s=save_every_s,
     )
-    ranker = Ranker(name, module, log.signature, training.evaluation)
+    ranker = Ranker(name, module, log.signature, training.evaluation, seen=training.seen)
     return ranker, module_options, training
 
 
 def options_of(
-    name: str, log: RankingLog, *, size: str = "small", overrides: dict[str, Any] | None = None
+    name: str,
+    log: RankingLog | ShardedLog,
+    *,
+    size: str = "small",
+    overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments to build a zoo module with, JSON-ready.
 
@@ -136,6 +141,7 @@ def code_key(name: str) -> str:
         here / f"{entry_of(name).module.rpartition('.')[2]}.py",
         here / "layers.py",
         here.parent / "checkpoint.py",
+        here.parent / "seen.py",
         *sorted((here.parent / "training").glob("*.py")),
         *sorted((here.parent / "data").glob("*.py")),
     ]

@@ -30,7 +30,7 @@ def test_help_imports_no_heavy_library():
     code = (
         "import sys, rankers.cli\n"
         "from click.testing import CliRunner\n"
-        "for args in (['--help'], ['train', '--help'], ['list']):\n"
+        "for args in (['--help'], ['train', '--help'], ['evaluate', '--help'], ['list']):\n"
         "    assert CliRunner().invoke(rankers.cli.main, args).exit_code == 0\n"
         "print({'torch', 'sklearn', 'pyarrow', 'scipy'} & set(sys.modules) or 'none')"
     )

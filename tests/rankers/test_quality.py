@@ -9,9 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
+from rankers.cutoffs import Ties, mrr_at
 from rankers.errors import UserError
 from rankers.intervals import request_draws
-from rankers.quality import CALIBRATION_BINS, METRICS, quality, quality_difference
+from rankers.metrics import metric_names
+from rankers.quality import (
+    CALIBRATION_BINS,
+    METRICS,
+    quality,
+    quality_difference,
+    quality_intervals,
+)
 
 
 def sample(seed: int, requests: int = 12, *, levels: int = 6):
@@ -205,3 +213,41 @@ def test_a_rounding_step_does_not_move_the_calibration_error_by_a_whole_row():
     moved = np.clip(scores + random.choice([-6e-8, 6e-8], 1000).astype(np.float32), 0, 1)
     change = quality_difference(scores, moved, labels, offsets, "probability")["calibration_error"]
     assert max(abs(change.low), abs(change.high)) < 1e-6
+
+
+class TestMetricsByName:
+    def test_metrics_at_any_cutoff_are_found_beside_the_usual_ones(self):
+        scores, labels, offsets = sample(0)
+        found = quality(scores, labels, offsets, "probability", more=("mrr_at_3", "ndcg_at_10"))
+        assert found.value("ndcg_at_10") == found.ndcg_at_10
+        assert list(found.to_json()) == [*METRICS, "mrr_at_3"]
+        ties = Ties.of(scores, labels, offsets)
+        assert found.value("mrr_at_3") == pytest.approx(np.nanmean(mrr_at(3, ties)))
+
+    @pytest.mark.parametrize("name", ["mrr", "mrr_at_0", "map_at_3", "ndgc_at_10"])
+    def test_an_unknown_metric_is_answered_with_the_nearest(self, name):
+        with pytest.raises(UserError, match=f"unknown metric '{name}'; (did you mean|known)"):
+            quality(*sample(0), "probability", more=(name,))
+
+    def test_intervals_hold_the_estimate_and_leave_the_calibration_error_out(self):
+        names = metric_names([1, 5])
+        scores, labels, offsets = sample(0, requests=60)
+        found = quality_intervals(scores, labels, offsets, "probability", names, resamples=200)
+        usual = quality(scores, labels, offsets, "probability", more=names)
+        assert set(found) == set(names) - {"calibration_error"}
+        for name, each in found.items():
+            assert each.low < each.estimate < each.high
+            assert each.estimate == usual.value(name)
+
+    def test_the_interval_is_that_of_the_requests_drawn_anew(self):
+        scores, labels, offsets = sample(4)
+        found = quality_intervals(
+            scores, labels, offsets, "probability", ["gauc"], resamples=30, seed=5
+        )["gauc"]
+        values = [
+            by_scikit_learn(scores, labels, offsets, np.repeat(np.arange(12), row.astype(int)))[
+                "gauc"
+            ]
+            for row in np.concatenate(list(request_draws(12, 30, 5, rows=len(labels))))
+        ]
+        assert (found.low, found.high) == pytest.approx(np.quantile(values, [0.025, 0.975]))

@@ -89,7 +89,10 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"brand": None}, "item feature 'brand' is missing"),
+            (
+                {"brand": None},
+                r"item feature 'brand' is missing; the ranker reads it: send int64 of shape \(3,\)",
+            ),
             (
                 {"brnad": np.zeros(3, np.int64)},
                 "unknown item feature 'brnad'; did you mean 'brand'",

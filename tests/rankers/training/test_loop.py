@@ -130,7 +130,7 @@ def test_every_row_is_in_one_batch_of_an_epoch(log):
             rows = 0
             for rank in range(processes):
                 batches = Batches(
-                    log.requests, 700, whole_requests=whole, seed=0,
+                    log, 700, whole_requests=whole, seed=0,
                     share=Share(rank, processes), device="cpu",
                 )  # fmt: skip
                 parts = list(batches.epoch(0))
