@@ -3,9 +3,10 @@
 ::
 
     DIR/
-      ranker.json               what it is, how it was trained, and the SHA-256 of the other two
+      ranker.json               what it is, how it was trained, and the SHA-256 of the others
       model.safetensors         its weights
       evaluation.safetensors    the labelled requests that were held out
+      files/                    what makes IDs out of raw values, such as tokenizer.json, if any
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 from rankers.errors import UserError, nearest
 from rankers.features import Signature
 from rankers.files import new_folder
+from rankers.ranker import FILES, Ranker
 from rankers.requests import load_requests, save_requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from rankers.ranker import Ranker
 
 DESCRIPTION = "ranker.json"
 WEIGHTS = "model.safetensors"
@@ -59,6 +59,8 @@ def save_checkpoint(
         save_requests(ranker.evaluation, aside / EVALUATION)
         for name, text in (pictures or {}).items():
             (aside / name).write_text(text)
+        ranker.write_files(aside)
+        kept = [f"{FILES}/{name}" for name in ranker.files]
         data = {
             "schema": SCHEMA,
             "name": ranker.name,
@@ -66,7 +68,8 @@ def save_checkpoint(
             "signature": ranker.signature.to_json(),
             "training": training,
             "files": {
-                name: _sha256(aside / name) for name in (WEIGHTS, EVALUATION, *(pictures or ()))
+                name: _sha256(aside / name)
+                for name in (WEIGHTS, EVALUATION, *(pictures or ()), *kept)
             },
         }
         data["sha256"] = _fingerprint(data)
@@ -82,7 +85,6 @@ def load_checkpoint(folder: Path) -> Ranker:
     """
     from safetensors.torch import load_file
 
-    from rankers.ranker import Ranker
     from rankers.zoo.catalogue import ZOO
 
     data = describe_checkpoint(folder)
@@ -104,6 +106,11 @@ def load_checkpoint(folder: Path) -> Ranker:
         module=module.eval(),
         signature=Signature.from_json(data["signature"]),
         evaluation=load_requests(folder / EVALUATION),
+        files={
+            name.removeprefix(f"{FILES}/"): (folder / name).read_bytes()
+            for name in data["files"]
+            if name.startswith(f"{FILES}/")
+        },
     )
 
 

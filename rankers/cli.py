@@ -9,6 +9,7 @@ import click
 
 from rankers.command_line import CommandLine, json_option, print_json
 from rankers.data.source import SYNTHETIC_ROWS
+from rankers.errors import UserError
 from rankers.train_command import train
 
 
@@ -34,17 +35,49 @@ def list_rankers(*, as_json: bool) -> None:
 
 
 @main.command("make-data")
+@click.option(
+    "--log",
+    default="clicks",
+    show_default=True,
+    type=click.Choice(["clicks", "texts"]),
+    help="clicks on items, or searches with the texts of queries and documents.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["text", "tokens"]),
+    help="Of texts: MS MARCO's files (default), or a table of token IDs with its tokenizer.",
+)
 @click.option("--rows", type=click.IntRange(1), default=SYNTHETIC_ROWS, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A file; of texts, a new folder."
+)
 @json_option
-def make_data(*, rows: int, seed: int, out: Path, as_json: bool) -> None:
-    """Write a synthetic click log as Parquet: whole requests with at least ROWS rows."""
-    from rankers.data.parquet import write_parquet
-    from rankers.data.synthetic import ClickModel
+def make_data(
+    *, log: str, form: str | None, rows: int, seed: int, out: Path, as_json: bool
+) -> None:  # fmt: skip
+    """Write a synthetic log: whole requests with at least ROWS rows.
 
-    written = write_parquet(out, rows, ClickModel(seed=seed))
-    if as_json:
-        print_json({"out": str(out), "rows": written, "bytes": out.stat().st_size})
+    Clicks become a Parquet file.
+    """
+    if log == "clicks":
+        from rankers.data.parquet import write_parquet
+        from rankers.data.synthetic import ClickModel
+
+        if form is not None:
+            raise UserError(f"--form {form}: is of --log texts; clicks are written as Parquet")
+        if out.is_dir():
+            raise UserError(f"{out}: is a folder; name a file to write")
+        written = write_parquet(out, rows, ClickModel(seed=seed))
+        size = out.stat().st_size
     else:
-        click.echo(f"{out}: {written:,} rows, {out.stat().st_size / 1e6:.1f} MB")
+        from rankers.data.synthetic_text import TextModel
+        from rankers.data.text_files import write_texts, write_tokens
+
+        write = write_tokens if form == "tokens" else write_texts
+        written = write(out, rows, TextModel(seed=seed))
+        size = sum(each.stat().st_size for each in out.iterdir())
+    if as_json:
+        print_json({"out": str(out), "rows": written, "bytes": size})
+    else:
+        click.echo(f"{out}: {written:,} rows, {size / 1e6:.1f} MB")

@@ -10,9 +10,11 @@ import numpy as np
 from rankers.bags import pad_bags
 from rankers.data.lines import CHUNK_BYTES, stream_lines
 from rankers.data.log import RankingLog, run_offsets
+from rankers.data.table_text import text_columns
 from rankers.errors import UserError, nearest
 from rankers.hashing import hash_ids
 from rankers.requests import RequestBatch
+from rankers.text import TOKENIZER, say_truncated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from rankers.data.table_schema import TableFeature, TableSchema
     from rankers.requests import Array, Columns
+    from rankers.text import TextEncoder
 
 _PARQUET = b"PAR1"
 _BATCH_ROWS = 65_536
@@ -43,7 +46,10 @@ def read_table(
     """
     pieces: list[Columns] = []
     total = 0
-    for piece in stream_table(path, schema):
+    schema, encoder, tokenizer = text_columns(
+        schema, lambda: (table for _, table in _tables(path, schema)), rows
+    )
+    for piece in stream_table(path, schema, encoder):
         pieces.append(piece)
         total += len(piece[_LABEL])
         if rows is not None and total >= rows:
@@ -56,11 +62,23 @@ def read_table(
         offsets = run_offsets(kept, seed)
     else:
         offsets = _offsets(path, columns.pop(_REQUEST), schema.request)
-    return RankingLog(_requests(path, schema, columns, offsets), schema.signature)
+    if encoder is not None:
+        names = encoder.truncated
+        say_truncated(path, names, dict.fromkeys(names, total))
+    files = {TOKENIZER: tokenizer} if tokenizer else {}
+    requests = _requests(path, schema, columns, offsets)
+    return RankingLog(requests, schema.signature, files=files)
 
 
-def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
+def stream_table(
+    path: Path, schema: TableSchema, encoder: TextEncoder | None = None
+) -> Iterator[Columns]:
     """Read a table piece by piece, in memory that does not grow with it.
+
+    Args:
+        path: See `read_table`.
+        schema: What its columns are.
+        encoder: What makes token IDs of texts, if there are any.
 
     Yields:
         Features by name, labels under ``.label`` and requests' hashes under ``.request``.
@@ -75,7 +93,14 @@ def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
             values = table[schema.request].cast("string").to_pylist()
             piece[_REQUEST] = hash_ids(values, 2**62, salt="request")
         for each in schema.features:
-            piece[each.name] = _column(where, each, table[each.column])
+            column = table[each.column]
+            if each.kind != "text":
+                piece[each.name] = _column(where, each, column)
+            elif encoder is None:
+                raise UserError(f"{path}: feature {each.name!r} is a text; give an encoder")
+            else:
+                texts = column.cast("string").fill_null("").to_pylist()
+                piece[each.name] = encoder.encode(each.name, texts)
         yield piece
 
 

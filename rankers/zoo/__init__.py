@@ -97,7 +97,7 @@ def train_zoo(
         resume=resume,
         save_every_s=save_every_s,
     )
-    ranker = Ranker(name, module, log.signature, training.evaluation)
+    ranker = Ranker(name, module, log.signature, training.evaluation, log.files)
     return ranker, module_options, training
 
 
@@ -114,6 +114,8 @@ def options_of(
         raise UserError(f"unknown size {size!r}; it is 'small' or 'published'")
     sized: dict[str, Any] = zoo_module.SMALL if size == "small" else {}
     options: dict[str, Any] = zoo_module.options_for(log.signature)
+    if hasattr(zoo_module, "options_from"):
+        options |= zoo_module.options_from(log.files)
     known = list(inspect.signature(zoo_module.build).parameters)
     for each in overrides or {}:
         if each not in known:
@@ -136,6 +138,7 @@ def code_key(name: str) -> str:
         here / f"{entry_of(name).module.rpartition('.')[2]}.py",
         here / "layers.py",
         here.parent / "checkpoint.py",
+        here.parent / "text.py",
         *sorted((here.parent / "training").glob("*.py")),
         *sorted((here.parent / "data").glob("*.py")),
     ]
