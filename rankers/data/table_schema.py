@@ -46,6 +46,7 @@ from rankers.features import Feature, ScoreKind, Side, Signature
 if TYPE_CHECKING:
     from pathlib import Path
 
+KINDS = ("id", "number", "text")
 TRANSFORMS = ("log1p",)
 
 
@@ -90,6 +91,8 @@ class TableFeature:
 
     def _check_kind(self, said: str) -> None:
         """Check that what is given belongs to the kind."""
+        if self.kind not in KINDS:
+            raise UserError(f"{said} has kind {self.kind!r}; it is 'id', 'number' or 'text'")
         if self.kind == "number":
             if self.buckets or self.cardinality or self.length:
                 raise UserError(f"{said} is a number; buckets, cardinality, length are of IDs")
@@ -101,13 +104,10 @@ class TableFeature:
         if self.kind == "id":
             if (self.buckets is None) == (self.cardinality is None):
                 raise UserError(f"{said}: give buckets to hash into, or the cardinality of its IDs")
-        elif self.kind == "text":
-            if self.length is None:
-                raise UserError(f"{said} is a text; give its length, the most tokens it has")
-            if self.buckets or self.separator:
-                raise UserError(f"{said} is a text; buckets and separator are of IDs")
-        else:
-            raise UserError(f"{said} has kind {self.kind!r}; it is 'id', 'number' or 'text'")
+        elif self.length is None:
+            raise UserError(f"{said} is a text; give its length, the most tokens it has")
+        elif self.buckets or self.separator:
+            raise UserError(f"{said} is a text; buckets and separator are of IDs")
 
     @property
     def feature(self) -> Feature:
