@@ -24,6 +24,7 @@ FILES = {
         "red shoes\tshoes of red\ta blue coat\n"
         "blue coat\ta blue coat\tshoes of red\n"
         "red shoes\tshoes of red\ta green hat\n"
+        "red shoes\ta brown shoe\tshoes of red\n"
     ),
 }
 
@@ -57,10 +58,11 @@ def test_top1000_gives_each_querys_passages_with_the_grades_beside_it(folder):
 def test_triples_give_each_query_all_its_passages_once(folder):
     log = read_log(str(folder / "triples.train.small.tsv"))
     assert texts_of(log, "item", "document") == [
-        "shoes of red", "a blue coat", "a green hat", "a blue coat", "shoes of red",
+        "shoes of red", "a blue coat", "a green hat", "a brown shoe", "a blue coat", "shoes of red",
     ]  # fmt: skip
-    assert log.requests.offsets.tolist() == [0, 3, 5]
-    assert log.requests.labels.tolist() == [1, 0, 0, 1, 0]
+    assert log.requests.offsets.tolist() == [0, 4, 6]
+    # Once relevant is relevant, though it is another query's other passage.
+    assert log.requests.labels.tolist() == [1, 0, 0, 1, 1, 0]
 
 
 def test_qrels_take_texts_beside_them_and_draw_passages_that_nobody_judged(folder):
@@ -94,6 +96,7 @@ def test_graded_judgements_in_trecs_form_are_relevance(folder):
     log = read_log(str(folder / "qrels.dev.tsv"))
     assert log.requests.labels[:2].tolist() == [3, 0]
     assert log.signature.score == "relevance"
+    assert read_log(str(folder / "top1000.dev")).requests.labels.tolist() == [3, 0, 0]
 
 
 def test_gzipped_files_are_read(folder):
@@ -141,7 +144,7 @@ def test_rows_asked_for_end_with_a_whole_query(folder):
     ("name", "text", "message"),
     [
         ("top1000.dev", "7\t3\tred shoes\n", r"top1000\.dev line 4: 3 field\(s\).*expected 4"),
-        ("triples.train.small.tsv", "a\tb c\td e\tf\n", r"line 4: 4 field\(s\).*expected 3"),
+        ("triples.train.small.tsv", "a\tb c\td e\tf\n", r"line 5: 4 field\(s\).*expected 3"),
         ("qrels.dev.tsv", "7\t0\t3\n", r"qrels\.dev\.tsv line 4: 3 field\(s\); expected 4"),
         ("qrels.dev.tsv", "7\t0\t3\tyes\n", "line 4: the grade is 'yes'"),
         ("qrels.dev.tsv", "7\t0\t77\t1\n", r"line 4: names '77', which .*collection\.tsv does not"),

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from rankers.data.source import read_log
-from rankers.data.synthetic_text import DOCUMENT, QUERY, SIGNATURE, THINGS, TextModel
+from rankers.data.synthetic_text import DOCUMENT, PARTS, QUERY, SIGNATURE, THINGS, TextModel
 from rankers.errors import UserError
 from rankers.quality import quality
 from rankers.text import TOKENIZER, TextEncoder, load_tokenizer
@@ -91,6 +93,29 @@ def test_another_name_of_the_thing_is_as_good_as_the_same(log, texts):
     named, otherwise = log.truth[same & (asked == offered)], log.truth[same & (asked != offered)]
     assert named.mean() == pytest.approx(otherwise.mean(), abs=0.03)
     assert otherwise.mean() > log.truth[~same].mean() + 0.3
+
+
+def test_with_and_without_agree_or_contradict_by_any_of_their_words(log, texts):
+    signs = {"with": 1, "including": 1, "without": -1, "no": -1}
+
+    def parts(text):
+        words = text.split()
+        return {
+            word: signs[before]
+            for before, word in itertools.pairwise(words)
+            if before in signs and word in PARTS
+        }
+
+    asked = np.repeat([parts(each) for each in texts[QUERY]], log.requests.candidates)
+    offered = [parts(each) for each in texts[DOCUMENT]]
+    agreement = np.array(
+        [
+            sum(sign * document.get(part, 0) for part, sign in query.items())
+            for query, document in zip(asked, offered, strict=True)
+        ]
+    )
+    truth = [log.truth[agreement == each].mean() for each in (-1, 0, 1)]
+    assert truth[0] + 0.1 < truth[1] < truth[2] - 0.1
 
 
 def test_it_has_a_name_on_the_command_line():
