@@ -98,6 +98,11 @@ def _read_text(path: Path, *, rows: int | None, seed: int) -> RankingLog:
         from rankers.data.msmarco import read_msmarco
 
         return read_msmarco(path, rows=rows, seed=seed)
+    if first.count("\t") == 1 and " " in first.partition("\t")[2]:
+        raise UserError(
+            f"{path}: holds IDs and texts alone; give the qrels or top1000 beside it that judge "
+            "them"
+        )
     return read_criteo(path, rows=rows, seed=seed)
 
 

@@ -175,3 +175,8 @@ def test_what_is_needed_beside_a_file_is_named(folder):
     (folder / "qrels.dev.tsv").unlink()
     with pytest.raises(UserError, match=r"top1000\.dev: needs one file qrels\* .* found: none"):
         read_log(str(folder / "top1000.dev"))
+
+
+def test_texts_alone_are_refused(folder):
+    with pytest.raises(UserError, match="give the qrels or top1000 beside it"):
+        read_log(str(folder / "collection.tsv"))
