@@ -5,6 +5,7 @@
     DIR/
       manifest.json     what the artifact is, with the SHA-256 of every other file
       model.onnx        the model (its name is the format's own), and its external data if any
+      files/            what makes IDs out of raw values, such as tokenizer.json, if any
 
 Nothing is loaded before its checksum was compared, and nothing in an artifact is a pickle that
 would be run.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rankers.errors import UserError
 from rankers.features import Signature
 from rankers.files import write_atomically
+from rankers.ranker import FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,8 +167,9 @@ class Artifact:
 
     @property
     def model_bytes(self) -> int:
-        """The size of the model's files: not the manifest, not the evidence of a captured one."""
-        names = [name for name in self.manifest.files if not name.startswith(f"{EVIDENCE}/")]
+        """The size of the model's files: no manifest, evidence or tokenizer among them."""
+        others = (f"{EVIDENCE}/", f"{FILES}/")
+        names = [name for name in self.manifest.files if not name.startswith(others)]
         return sum((self.folder / name).stat().st_size for name in names)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from optimize.stages import make_stage, stage_options
 from optimize.versions import library_versions
 from rankers.errors import UserError
 from rankers.files import new_folder
+from rankers.ranker import FILES
 
 if TYPE_CHECKING:
     from optimize.stages import Stage
@@ -61,6 +63,8 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
         started = time.perf_counter()
         with new_folder(folder) as aside:
             manifest = stage.run(source, aside)
+            if (source.folder / FILES).is_dir():
+                shutil.copytree(source.folder / FILES, aside / FILES)
             step = Step(
                 stage=name,
                 options=stage_options(stage),

@@ -94,6 +94,7 @@ def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifa
     with new_folder(folder) as aside:
         save_program(export_ranker(ranker), aside / PROGRAM)
         _write_evidence(aside / EVIDENCE, ranker.evaluation, scores, probes)
+        ranker.write_files(aside)
         step = Step(
             stage=STAGE,
             options={"candidates": list(candidates)},
@@ -212,6 +213,7 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
     return fingerprint(
         {
             "content": digest.hexdigest(),
+            "files": {name: hashlib.sha256(x).hexdigest() for name, x in ranker.files.items()},
             "name": ranker.name,
             "signature": ranker.signature.to_json(),
             "candidates": list(candidates),

@@ -7,6 +7,7 @@
       model.safetensors         its weights
       evaluation.safetensors    the labelled requests that were held out
       seen.safetensors          how often training met each ID, where that was counted
+      files/                    what makes IDs out of raw values, such as tokenizer.json, if any
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 from rankers.errors import UserError, nearest
 from rankers.features import Signature
 from rankers.files import new_folder
+from rankers.ranker import FILES, Ranker
 from rankers.requests import load_requests, save_requests
 from rankers.seen import load_counts, save_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from rankers.ranker import Ranker
 
 DESCRIPTION = "ranker.json"
 WEIGHTS = "model.safetensors"
@@ -67,6 +67,8 @@ def save_checkpoint(
         for name, text in (beside or {}).items():
             (aside / name).write_text(text)
             written.append(name)
+        ranker.write_files(aside)
+        written += [f"{FILES}/{name}" for name in ranker.files]
         data = {
             "schema": SCHEMA,
             "name": ranker.name,
@@ -88,7 +90,6 @@ def load_checkpoint(folder: Path) -> Ranker:
     """
     from safetensors.torch import load_file
 
-    from rankers.ranker import Ranker
     from rankers.zoo.catalogue import ZOO
 
     data = describe_checkpoint(folder)
@@ -111,6 +112,11 @@ def load_checkpoint(folder: Path) -> Ranker:
         signature=Signature.from_json(data["signature"]),
         evaluation=load_requests(folder / EVALUATION),
         seen=load_counts(folder / SEEN) if SEEN in data["files"] else None,
+        files={
+            name.removeprefix(f"{FILES}/"): (folder / name).read_bytes()
+            for name in data["files"]
+            if name.startswith(f"{FILES}/")
+        },
     )
 
 

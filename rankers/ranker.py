@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from rankers.features import Signature
     from rankers.requests import Array, Columns, RequestBatch
+
+FILES = "files"  # the folder that they are kept in
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Ranker:
         seen: By feature, in how many training rows (of a user feature, requests) each ID came,
             int64 ``[cardinality]``: what rare and cold mean in an evaluation. None if nobody
             counted.
+        files: What makes IDs out of raw values, by file name, such as ``tokenizer.json``. They are
+            kept beside it in checkpoints, artifacts and deployed versions, in the folder ``files``.
     """
 
     name: str
@@ -43,11 +47,21 @@ class Ranker:
     signature: Signature
     evaluation: RequestBatch
     seen: Mapping[str, Array] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.evaluation.check(self.signature)
         if self.evaluation.labels is None:
             raise UserError(f"ranker {self.name!r}: its evaluation requests have no labels")
+        for name in self.files:
+            if Path(name).name != name:
+                raise UserError(f"ranker {self.name!r}: {name!r} is no name for one of its files")
+
+    def write_files(self, folder: Path) -> None:
+        """Write the ranker's files, if it has any, into ``folder/files``."""
+        for name, content in self.files.items():
+            (folder / FILES).mkdir(exist_ok=True)
+            (folder / FILES / name).write_bytes(content)
 
     def score(self, columns: Columns) -> Array:
         """Score flat rows with the module as it is, in evaluation mode and without gradients.

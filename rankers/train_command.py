@@ -19,8 +19,9 @@ CURVE = "learning-curve.svg"
 
 _DATA_HELP = """\
 What to train on: `synthetic` (the ranker's own log) or `synthetic:KIND`; a file of Criteo's,
-Avazu's, Amazon's reviews or graded documents (SVMlight), plain or .gz; a folder of MovieLens; a
-.toml schema of any table, also of a folder of Parquet shards larger than memory; or what make-data
+Avazu's, Amazon's reviews, graded documents (SVMlight) or MS MARCO's qrels, top1000 or triples,
+plain or .gz; a folder of MovieLens or MS MARCO; a .toml schema of any table, also of a folder of
+Parquet shards larger than memory; or what make-data
 wrote."""
 
 

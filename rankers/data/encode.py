@@ -8,19 +8,23 @@ the same transforms. This is the same code. A checkpoint trained by a schema kee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rankers.data.table_columns import Place, feature_column
 from rankers.data.table_schema import TableSchema, load_table_schema
-from rankers.errors import nearest
+from rankers.data.table_text import text_columns
+from rankers.errors import UserError, nearest
+from rankers.ranker import FILES
 from rankers.requests import RankingRequest, RequestError
+from rankers.text import TOKENIZER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rankers.requests import Columns
+    from rankers.text import TextEncoder
 
 SCHEMA = "schema.toml"
 
@@ -31,9 +35,11 @@ class RequestEncoder:
 
     Attributes:
         schema: That training read its table with.
+        texts: What makes token IDs of texts, if there are any.
     """
 
     schema: TableSchema
+    texts: TextEncoder | None = None
 
     @classmethod
     def load(cls, path: Path) -> RequestEncoder:
@@ -42,7 +48,17 @@ class RequestEncoder:
         Raises:
             UserError: There is none, or it is broken.
         """
-        return cls(load_table_schema(path / SCHEMA if path.is_dir() else path))
+        if not path.is_dir():
+            schema = load_table_schema(path)
+        else:
+            schema = load_table_schema(path / SCHEMA)
+            kept = path / FILES / TOKENIZER
+            if kept.is_file():
+                schema = replace(schema, tokenizer=str(kept))
+        if schema.tokenizer is None and any(each.kind == "text" for each in schema.features):
+            raise UserError(f"{path}: has texts, but no tokenizer; give the checkpoint folder")
+        schema, texts, _ = text_columns(schema, lambda: iter(()), None)
+        return cls(schema, texts)
 
     def request(
         self, user: Mapping[str, Any], items: Sequence[Mapping[str, Any]]
@@ -85,5 +101,5 @@ class RequestEncoder:
                 raise RequestError(
                     f"{where.of(0)}: column {each.column!r}: {error}; expected values of one type"
                 ) from error
-            columns[each.name] = feature_column(where, each, column)
+            columns[each.name] = feature_column(where, each, column, self.texts)
         return columns

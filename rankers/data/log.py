@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,11 +31,14 @@ class RankingLog:
         truth: The score that no ranker beats but by luck, float32 ``[ΣN]``, where the log was
             generated and it is known: the true probability of a click, or the true relevance;
             else None.
+        files: What made IDs out of raw values, by file name, such as ``tokenizer.json``: kept with
+            the ranker, so that serving does the same.
     """
 
     requests: RequestBatch
     signature: Signature
     truth: Array | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def select(self, indices: Array) -> RankingLog:
         """Return the log of the requests at ``indices``, in that order."""
@@ -43,6 +46,7 @@ class RankingLog:
             requests=self.requests.select(indices),
             signature=self.signature,
             truth=None if self.truth is None else self.truth[self._rows(indices)],
+            files=self.files,
         )
 
     def first(self, rows: int) -> RankingLog:
@@ -70,6 +74,7 @@ def join_logs(logs: Sequence[RankingLog]) -> RankingLog:
         ),
         signature=logs[0].signature,
         truth=np.concatenate(truths) if len(truths) == len(logs) else None,
+        files=logs[0].files,
     )
 
 

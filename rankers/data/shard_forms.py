@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankers.data.log import RankingLog
 from rankers.data.shards import ShardedLog, open_shards, shard_files
 from rankers.errors import UserError
+from rankers.text import TOKENIZER, read_tokenizer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rankers.data.table_columns import Place
     from rankers.data.table_schema import TableSchema
     from rankers.features import Signature
@@ -133,5 +133,17 @@ def open_sharded(path: Path, *, rows: int | None = None, seed: int = 0) -> Shard
     if found is None:
         return None
     folder, schema = found
-    log = open_shards(folder, MadeShards() if schema is None else TableShards(schema), seed=seed)
+    if schema is None:
+        log = open_shards(folder, MadeShards(), seed=seed)
+    else:
+        text = next((each.name for each in schema.features if each.kind == "text"), None)
+        if text is not None:
+            raise UserError(
+                f"{path}: feature {text!r} is a text; shards are read with token IDs only (kind "
+                '"id" with a length, and tokenizer): make them first'
+            )
+        log = open_shards(folder, TableShards(schema), seed=seed)
+        if schema.tokenizer is not None:
+            content = read_tokenizer(Path(schema.tokenizer))
+            log = replace(log, files={TOKENIZER: content})
     return log if rows is None else log.first(rows)

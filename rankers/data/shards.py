@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from rankers.data.table_columns import Place
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rankers.features import Signature
@@ -80,12 +80,14 @@ class ShardedLog:
         pieces: What is read at once, in order.
         key: What tells these data from others: the files' names, sizes and footers.
         seed: Of the requests' sizes, where the form has no request column.
+        files: As in `rankers.data.log.RankingLog`.
     """
 
     form: ShardForm
     pieces: tuple[Piece, ...]
     key: str
     seed: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def signature(self) -> Signature:
@@ -109,7 +111,7 @@ class ShardedLog:
         """Return the first pieces: as few as hold ``rows`` rows, or all."""
         ends = np.cumsum([each.rows for each in self.pieces])
         enough = int(np.searchsorted(ends, rows)) + 1
-        return ShardedLog(self.form, self.pieces[:enough], self.key, self.seed)
+        return replace(self, pieces=self.pieces[:enough])
 
 
 def shard_files(folder: Path) -> list[Path]:

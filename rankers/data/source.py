@@ -20,6 +20,7 @@ SYNTHETIC_ROWS = 400_000
 SYNTHETIC_LOGS = {
     "clicks": "rankers.data.synthetic:ClickModel",
     "histories": "rankers.data.synthetic_histories:HistoryModel",
+    "texts": "rankers.data.synthetic_text:TextModel",
 }
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from rankers.data.lines import CHUNK_BYTES, stream_lines
 from rankers.data.log import RankingLog, run_offsets
 from rankers.data.table_columns import Place, feature_column, label_column
+from rankers.data.table_text import text_columns
 from rankers.errors import UserError, nearest
 from rankers.hashing import hash_ids
 from rankers.requests import RequestBatch
+from rankers.text import TOKENIZER, say_truncated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from rankers.data.table_schema import TableSchema
     from rankers.requests import Array, Columns
+    from rankers.text import TextEncoder
 
 _PARQUET = b"PAR1"
 _BATCH_ROWS = 65_536
@@ -43,7 +46,10 @@ def read_table(
     """
     pieces: list[Columns] = []
     total = 0
-    for piece in stream_table(path, schema):
+    schema, encoder, tokenizer = text_columns(
+        schema, lambda: (table for _, table in _tables(path, schema)), rows
+    )
+    for piece in stream_table(path, schema, encoder):
         pieces.append(piece)
         total += len(piece[_LABEL])
         if rows is not None and total >= rows:
@@ -56,13 +62,23 @@ def read_table(
         offsets = run_offsets(kept, seed)
     else:
         offsets = _offsets(path, columns.pop(_REQUEST), schema.request)
-    return RankingLog(
-        requests_of(Place(str(path), 1, "row"), schema, columns, offsets), schema.signature
-    )
+    if encoder is not None:
+        names = encoder.truncated
+        say_truncated(path, names, dict.fromkeys(names, total))
+    files = {TOKENIZER: tokenizer} if tokenizer else {}
+    requests = requests_of(Place(str(path), 1, "row"), schema, columns, offsets)
+    return RankingLog(requests, schema.signature, files=files)
 
 
-def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
+def stream_table(
+    path: Path, schema: TableSchema, encoder: TextEncoder | None = None
+) -> Iterator[Columns]:
     """Read a table piece by piece, in memory that does not grow with it.
+
+    Args:
+        path: See `read_table`.
+        schema: What its columns are.
+        encoder: What makes token IDs of texts, if there are any.
 
     Yields:
         Features by name, labels under ``.label`` and requests' hashes under ``.request``.
@@ -71,14 +87,16 @@ def stream_table(path: Path, schema: TableSchema) -> Iterator[Columns]:
         UserError: As for `read_table`, when the broken line is reached.
     """
     for where, table in _tables(path, schema):
-        piece = parse_table(where, table, schema)
+        piece = parse_table(where, table, schema, encoder)
         if schema.request is not None:
             values = table[schema.request].cast("string").to_pylist()
             piece[_REQUEST] = hash_ids(values, 2**62, salt="request")
         yield piece
 
 
-def parse_table(where: Place, table: Any, schema: TableSchema) -> Columns:
+def parse_table(
+    where: Place, table: Any, schema: TableSchema, encoder: TextEncoder | None = None
+) -> Columns:
     """Return an Arrow table's features by name, and its labels under ``.label``.
 
     Raises:
@@ -86,7 +104,7 @@ def parse_table(where: Place, table: Any, schema: TableSchema) -> Columns:
     """
     columns = {_LABEL: label_column(where, table[schema.label], schema)}
     for each in schema.features:
-        columns[each.name] = feature_column(where, each, table[each.column])
+        columns[each.name] = feature_column(where, each, table[each.column], encoder)
     return columns
 
 

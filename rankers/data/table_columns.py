@@ -14,6 +14,7 @@ from rankers.hashing import hash_ids
 if TYPE_CHECKING:
     from rankers.data.table_schema import TableFeature, TableSchema
     from rankers.requests import Array
+    from rankers.text import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,20 @@ def _numbers(where: Place, column: Any, said: str, *, missing: float | None) -> 
     return found
 
 
-def feature_column(where: Place, each: TableFeature, column: Any) -> Array:
+def feature_column(
+    where: Place, each: TableFeature, column: Any, encoder: TextEncoder | None = None
+) -> Array:
     """Return a feature's values ``[rows, …]`` out of an Arrow column.
 
     Raises:
         UserError: A value does not fit the schema; the message says where.
     """
     said = f"feature {each.name!r}"
+    if each.kind == "text":
+        if encoder is None:
+            raise UserError(f"{where.source}: {said} is a text; give an encoder")
+        texts = column.cast("string").fill_null("").to_pylist()
+        return encoder.encode(each.name, texts)
     if each.kind == "number":
         values = _numbers(where, column, said, missing=each.missing)
         if each.transform == "log1p":

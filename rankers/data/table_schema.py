@@ -25,20 +25,29 @@
     kind = "number"
     transform = "log1p"          # log(1 + x) of x ≥ 0; left out: as it stands
     missing = 0.0                # in place of nothing; left out: missing is an error
+
+    [features.title]
+    kind = "text"
+    length = 32                  # tokens; a longer text is truncated to its first
+
+With texts, ``tokenizer = "tokenizer.json"`` names their vocabulary, relative to the schema; left
+out, at most ``tokens`` are learned from the texts of the first 80 % of the rows.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from rankers.data.vocabulary import TOKENS
 from rankers.errors import UserError, nearest
 from rankers.features import Feature, ScoreKind, Side, Signature
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+KINDS = ("id", "number", "text")
 TRANSFORMS = ("log1p",)
 
 
@@ -50,12 +59,13 @@ class TableFeature:
         name: Of the feature.
         column: Of the table.
         side: ``user`` or ``item``.
-        kind: ``id`` or ``number``.
+        kind: ``id``, ``number`` or ``text``.
         buckets: Of an ID that is hashed; None where IDs stand as they are.
-        cardinality: Of an ID that stands as it is.
+        cardinality: Of an ID that stands as it is; of a text, once known, how many tokens there
+            are.
         oov: Whether IDs from the cardinality up are kept, as one ID: the cardinality itself. The
             feature then has a cardinality of one more.
-        length: The most IDs of a bag; None for a single one.
+        length: The most IDs of a bag, None for a single one; the most tokens of a text.
         separator: Between a bag's IDs in a text.
         transform: Of a number: ``log1p``.
         missing: What stands for a missing number.
@@ -77,27 +87,36 @@ class TableFeature:
         said = f"feature {self.name!r}"
         if self.side not in get_args(Side):
             raise UserError(f"{said} has side {self.side!r}; it is 'user' or 'item'")
-        if self.kind == "number":
-            if self.buckets or self.cardinality or self.length or self.oov:
-                raise UserError(f"{said} is a number; buckets, cardinality, length, oov are of IDs")
-            if self.transform not in {None, *TRANSFORMS}:
-                raise UserError(f"{said} has transform {self.transform!r}; it is 'log1p' or none")
-        elif self.kind == "id":
-            self._check_id(said)
-        else:
-            raise UserError(f"{said} has kind {self.kind!r}; it is 'id' or 'number'")
+        self._check_kind(said)
         for name in ("buckets", "cardinality", "length"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UserError(f"{said} has {name} {value!r}; expected 1 or more")
 
+    def _check_kind(self, said: str) -> None:
+        """Check that what is given belongs to the kind."""
+        if self.kind not in KINDS:
+            raise UserError(f"{said} has kind {self.kind!r}; it is 'id', 'number' or 'text'")
+        if self.kind == "number":
+            if self.buckets or self.cardinality or self.length or self.oov:
+                raise UserError(f"{said} is a number; buckets, cardinality, length, oov are of IDs")
+            if self.transform not in {None, *TRANSFORMS}:
+                raise UserError(f"{said} has transform {self.transform!r}; it is 'log1p' or none")
+            return
+        if self.transform is not None or self.missing is not None:
+            raise UserError(f"{said} is no number; transform and missing are of numbers")
+        if not isinstance(self.oov, bool):
+            raise UserError(f"{said} has oov {self.oov!r}; it is true or false")
+        if self.kind == "id":
+            self._check_id(said)
+        elif self.length is None:
+            raise UserError(f"{said} is a text; give its length, the most tokens it has")
+        elif self.buckets or self.separator or self.oov:
+            raise UserError(f"{said} is a text; oov, buckets and separator are of IDs")
+
     def _check_id(self, said: str) -> None:
         if (self.buckets is None) == (self.cardinality is None):
             raise UserError(f"{said}: give buckets to hash into, or the cardinality of its IDs")
-        if self.transform is not None or self.missing is not None:
-            raise UserError(f"{said} is an ID; transform and missing are of numbers")
-        if not isinstance(self.oov, bool):
-            raise UserError(f"{said} has oov {self.oov!r}; it is true or false")
         if self.oov and self.cardinality is None:
             raise UserError(f"{said}: oov is of IDs with a cardinality; buckets take every value")
 
@@ -125,6 +144,8 @@ class TableSchema:
         request: The column that rows of one request share; None for runs of consecutive rows.
         score: What a score for these labels means.
         data: The table's file, beside the schema; None where it is named apart.
+        tokenizer: The ``tokenizer.json`` of texts, or of the token IDs in the table; None if none.
+        tokens: The most tokens that are learned from texts where there is no tokenizer.
     """
 
     label: str
@@ -132,6 +153,8 @@ class TableSchema:
     request: str | None = None
     score: ScoreKind = "probability"
     data: str | None = None
+    tokenizer: str | None = None
+    tokens: int = TOKENS
 
     @property
     def signature(self) -> Signature:
@@ -158,7 +181,10 @@ def load_table_schema(path: Path) -> TableSchema:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not TOML: {error}") from error
     try:
-        return _schema(data)
+        schema = _schema(data)
+        if schema.tokenizer is None:
+            return schema
+        return replace(schema, tokenizer=str(path.parent / schema.tokenizer))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

@@ -98,7 +98,14 @@ def train_zoo(
         resume=resume,
         save_every_s=save_every_s,
     )
-    ranker = Ranker(name, module, log.signature, training.evaluation, seen=training.seen)
+    ranker = Ranker(
+        name,
+        module,
+        log.signature,
+        training.evaluation,
+        seen=training.seen,
+        files=log.files,
+    )
     return ranker, module_options, training
 
 
@@ -119,6 +126,8 @@ def options_of(
         raise UserError(f"unknown size {size!r}; it is 'small' or 'published'")
     sized: dict[str, Any] = zoo_module.SMALL if size == "small" else {}
     options: dict[str, Any] = zoo_module.options_for(log.signature)
+    if hasattr(zoo_module, "options_from"):
+        options |= zoo_module.options_from(log.files)
     known = list(inspect.signature(zoo_module.build).parameters)
     for each in overrides or {}:
         if each not in known:
@@ -142,6 +151,7 @@ def code_key(name: str) -> str:
         here / "layers.py",
         here.parent / "checkpoint.py",
         here.parent / "seen.py",
+        here.parent / "text.py",
         *sorted((here.parent / "training").glob("*.py")),
         *sorted((here.parent / "data").glob("*.py")),
     ]

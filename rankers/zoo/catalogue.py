@@ -14,7 +14,8 @@ class Entry:
     Its module has ``build``, the class of the ranker, ``options_for(signature) -> dict`` (what
     follows from the features) and ``SMALL``, the options of a size that trains in a minute on a
     CPU; the module's defaults are the published sizes. It may have ``TRAINING``, the fields of
-    `rankers.training.TrainingOptions` that suit it better than the defaults.
+    `rankers.training.TrainingOptions` that suit it better than the defaults, and
+    ``options_from(files) -> dict``, what follows from the files of the log.
 
     Attributes:
         module: Where it is, dotted.
@@ -68,6 +69,12 @@ ZOO = {
         "Transformer over the history, read by the candidate (SASRec 2018, BST 2019)",
         log="histories",
         rows=200_000,
+    ),
+    "cross_encoder": Entry(
+        "rankers.zoo.cross_encoder",
+        "Cross-encoder (Nogueira and Cho 2019): BERT over query and document (extra: text)",
+        log="texts",
+        rows=60_000,
     ),
 }
 

@@ -56,12 +56,17 @@ def zoo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(zoo, start_server, tmp_path_factory):
+def repository(zoo, tmp_path_factory):
     from optimize.triton.repository import deploy
 
-    repository = tmp_path_factory.mktemp("zoo-served") / "models"
+    folder = tmp_path_factory.mktemp("zoo-served") / "models"
     for name, made in zoo.items():
-        deploy(made.run.chosen, repository, name)
+        deploy(made.run.chosen, folder, name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository, start_server):
     with start_server(repository) as running:
         yield running
 
@@ -98,3 +103,25 @@ class TestEveryRanker:
         with RankerClient(server.grpc_url, name, timeout_s=20.0) as client:
             for request in list(made.ranker.evaluation)[:20]:
                 np.testing.assert_array_equal(client.rank(request), predictor(request.flat()))
+
+
+@pytest.mark.timeout(900)
+def test_texts_are_ranked_by_the_tokenizer_that_was_deployed_with_the_ranker(
+    zoo, repository, server
+):
+    from client import RankerClient
+    from rankers.data.synthetic_text import TextModel
+    from rankers.text import TextEncoder
+
+    made = zoo["cross_encoder"]
+    version = repository / "cross_encoder" / "1"
+    texts = next(TextModel(seed=5).texts(50)).requests[0]
+    with RankerClient(server.grpc_url, "cross_encoder", timeout_s=20.0) as client:
+        encoder = TextEncoder(version, client.signature)
+        request = encoder.request(
+            {"query": texts.user["query"]}, {"document": texts.items["document"].tolist()}
+        )
+        scores = client.rank(request)
+    np.testing.assert_allclose(scores, made.ranker.score(request.flat()), atol=1e-5)
+    trained = TextModel().tokenizer()
+    assert (version / "files" / "tokenizer.json").read_bytes() == trained

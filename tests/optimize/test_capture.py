@@ -1,13 +1,17 @@
 """Capture: the ranker as it is becomes a program and evidence, or one line says why not."""
 
+from dataclasses import replace
+
 import example_rankers
 import numpy as np
 import pytest
 import torch
 
 from optimize.artifact import open_artifact
+from optimize.build import run_stage
 from optimize.capture import capture, load_evidence
 from optimize.runtimes import open_predictor
+from optimize.triton.repository import deploy
 from rankers.errors import UserError
 
 
@@ -28,6 +32,28 @@ class TestEvidence:
     def test_an_artifact_of_another_stage_has_none(self, onnx_artifact):
         with pytest.raises(UserError, match="holds no evidence"):
             load_evidence(onnx_artifact)
+
+
+class TestFiles:
+    def test_a_rankers_files_go_through_every_stage_to_the_deployed_version(self, tmp_path):
+        ranker = replace(example_rankers.tiny(), files={"tokenizer.json": b"{}"})
+        artifact = capture(ranker, tmp_path / "store", candidates=(1,))
+        artifact = run_stage("export_onnx", {}, artifact, tmp_path / "store")
+        assert "files/tokenizer.json" in artifact.manifest.files
+        deployed = deploy(artifact, tmp_path / "models", "tiny", ungated=True)
+        assert (deployed.folder / "files" / "tokenizer.json").read_bytes() == b"{}"
+        assert artifact.model_bytes == artifact.model_path.stat().st_size
+
+    def test_other_files_make_another_artifact(self, captured, store):
+        for content in (b"a", b"b"):
+            ranker = replace(example_rankers.tiny(), files={"tokenizer.json": content})
+            made = capture(ranker, store, candidates=(1, 37))
+            assert made.folder != captured.folder
+            assert (made.folder / "files" / "tokenizer.json").read_bytes() == content
+
+    def test_a_file_has_a_name_and_no_path(self):
+        with pytest.raises(UserError, match=r"'\.\./a' is no name for one of its files"):
+            replace(example_rankers.tiny(), files={"../a": b""})
 
 
 class TestProgram:

@@ -149,7 +149,7 @@ def test_a_broken_table_is_refused_where_it_is_broken(schema, old, new, message)
         ("buckets = 100", "buckets = 0", "has buckets 0; expected 1 or more"),
         ("buckets = 100", "", "give buckets to hash into, or the cardinality"),
         ('side = "user"', 'side = "shop"', "has side 'shop'"),
-        ('kind = "number"', 'kind = "text"', "has kind 'text'"),
+        ('kind = "number"', 'kind = "word"', "has kind 'word'"),
         ('"log1p"', '"sqrt"', "has transform 'sqrt'"),
         ("label =", "label", "is not TOML"),
         ('data = "log.csv"', "", "names no table"),
