@@ -74,7 +74,7 @@ ZOO = {
         "rankers.zoo.cross_encoder",
         "Cross-encoder (Nogueira and Cho 2019): BERT over query and document (extra: text)",
         log="texts",
-        rows=60_000,
+        rows=50_000,
     ),
 }
 
