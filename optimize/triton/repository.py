@@ -163,7 +163,7 @@ def _check_name(name: str) -> None:
 
 def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
     manifest = artifact.manifest
-    if manifest.format != "onnx" or manifest.layout != "flat":
+    if manifest.format != "onnx" or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be "
             "deployed; deploy an onnx one, which the stage export_onnx makes"
@@ -177,6 +177,11 @@ def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
 
 
 def _check_native(artifact: Artifact) -> None:
+    if artifact.manifest.layout != "flat":
+        raise UserError(
+            f"{artifact.folder}: a {artifact.manifest.layout} artifact is served by the Python "
+            "backend so far: deploy with backend python, or deploy the flat artifact"
+        )
     if artifact.manifest.model != NATIVE_MODEL:
         raise UserError(
             f"{artifact.folder}: the model's file is {artifact.manifest.model!r}; Triton's "

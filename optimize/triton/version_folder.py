@@ -137,7 +137,7 @@ def _check_scores(native: Artifact, requests: list[RankingRequest], expected: li
 
 
 def _sample(artifact: Artifact, count: int) -> RankingRequest:
-    from optimize.stages.export_onnx import sample_columns
+    from optimize.samples import sample_columns
     from rankers.requests import RankingRequest
 
     signature = artifact.manifest.signature

@@ -130,8 +130,8 @@ class TestCapacity:
     def test_gives_one_object_with_the_curve(self, bench, ranker_file, tmp_path):
         out = tmp_path / "out.json"
         done = bench(
-            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10, "--threads", 1,
-            "--out", out, "--json",
+            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10,
+            "--threads", 1, "--out", out, "--json",
         )  # fmt: skip
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_ranker import SIGNATURE, make_request
 
 from optimize.artifact import open_artifact
-from optimize.stages.export_onnx import sample_columns
+from optimize.samples import sample_columns
 from optimize.triton.wire_graph import wire_model, write_wire_graph
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
