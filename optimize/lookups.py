@@ -13,19 +13,50 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from optimize.flat_graph import arguments, aten, dimension
+from optimize.flat_graph import arguments, aten, dimension, export_module, flat_graph
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
     from torch.fx import Node
 
     from optimize.flat_graph import FlatGraph
+    from rankers.features import Signature
 
 _BAGS = {aten.embedding_bag.padding_idx, aten.embedding_bag.default}
 _SUM, _MEAN, _MAX = 0, 1, 2
+# Rows of the sample that is traced: a number no shape in a ranker is likely to have by itself.
+_TRACED_ROWS = 11
 # Two gathers are not worth another sum and another stack.
 _FEWEST_TABLES = 3
 _STACKS = {aten.stack.default, aten.cat.default}
+
+
+def rewrite_lookups(
+    program: ExportedProgram, signature: Signature, *, join: bool
+) -> tuple[ExportedProgram, list[str]]:
+    """Rewrite a flat program's lookups.
+
+    Args:
+        program: From the signature's columns to scores.
+        signature: The features.
+        join: Whether tables of one width and side are read with one gather.
+
+    Returns:
+        The program, the one given if there is nothing to rewrite; and a line for each rewrite.
+    """
+    from optimize.samples import sample_tensors
+
+    if not join and not any(node.target in _BAGS for node in program.graph.nodes):
+        return program, []
+    names = [each.name for each in signature.features]
+    sample = sample_tensors(signature)
+    graph = flat_graph(program, names, [each.name for each in signature.user], sample)
+    done = unfold_bags(graph) + (join_tables(graph) if join else [])
+    if not done:
+        return program, []
+    columns = sample(_TRACED_ROWS)
+    return export_module(graph.module, columns, dict.fromkeys(names, "rows")), done
 
 
 def unfold_bags(graph: FlatGraph) -> list[str]:

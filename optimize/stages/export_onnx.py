@@ -30,7 +30,8 @@ _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 class ExportOnnx:
     """Translates the program operator by operator with PyTorch's torch.export-based exporter.
 
-    Every other runtime starts from this graph. The number of rows stays free. The stage runs the
+    Every other runtime starts from this graph. Embedding bags become gathers and sums on the way,
+    as they would be loops otherwise. The number of rows stays free. The stage runs the
     graph at three other sizes and refuses one that was fixed to the traced size.
     Source: https://docs.pytorch.org/docs/stable/onnx_export.html
     """
@@ -38,7 +39,7 @@ class ExportOnnx:
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "onnx"
     needs: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxruntime")
-    code: ClassVar[tuple[str, ...]] = ("broadcast.py", "samples.py")
+    code: ClassVar[tuple[str, ...]] = ("broadcast.py", "flat_graph.py", "lookups.py", "samples.py")
 
     opset: int = field(default=20, metadata={"help": "ONNX operator set, 18 to 23"})
 
@@ -50,10 +51,13 @@ class ExportOnnx:
         """Export, check at other sizes; see `optimize.stages.Stage.run`."""
         import onnx
 
+        from optimize.lookups import rewrite_lookups
         from optimize.torch_program import load_program
 
         program = load_program(artifact.model_path)
         manifest = artifact.manifest
+        if manifest.layout == "flat":
+            program, _ = rewrite_lookups(program, manifest.signature, join=False)
         exported = self._export(program, list(manifest.inputs))
         parameter_bytes = sum(each.nbytes for each in program.state_dict.values())
         large = parameter_bytes > _PROTOBUF_LIMIT_BYTES // 2

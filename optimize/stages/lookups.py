@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from rankers.errors import UserError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact, Manifest
-
-# Rows of the sample that is traced: a number no shape in a ranker is likely to have by itself.
-_SAMPLE_ROWS = 11
 
 
 @dataclass(frozen=True)
 class Lookups:
     """Rewrites `nn.EmbeddingBag` into a gather, a mask and a sum, and can join tables.
 
-    A bag would become a loop over bags in ONNX, many times slower, and refused by TensorRT. Joined
-    tables save operators, which counts on a GPU; ONNX Runtime on a CPU gains nothing by it
-    (docs/user-once.md), so it has to be asked for.
+    A bag would become a loop over bags in ONNX, many times slower, and refused by TensorRT; the
+    stages `export_onnx` and `user_once` rewrite bags by themselves. Joined tables save operators,
+    which counts on a GPU; ONNX Runtime on a CPU gains nothing by it (docs/user-once.md), so it has
+    to be asked for.
     """
 
     consumes: ClassVar[str] = "torch"
@@ -35,23 +35,15 @@ class Lookups:
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Rewrite, or copy a program that has nothing to rewrite; see `optimize.stages.Stage`."""
-        from optimize.flat_graph import export_module, flat_graph
-        from optimize.lookups import join_tables, unfold_bags
-        from optimize.samples import sample_tensors
+        from optimize.lookups import rewrite_lookups
         from optimize.torch_program import PROGRAM, load_program, save_program
 
         manifest = artifact.manifest
-        signature = manifest.signature
+        if manifest.layout != "flat":
+            raise UserError(f"{artifact.folder}: has the layout {manifest.layout!r}; put it first")
         program = load_program(artifact.model_path)
-        names = [each.name for each in signature.features]
-        sample = sample_tensors(signature)
-        graph = flat_graph(program, names, [each.name for each in signature.user], sample)
-        done = unfold_bags(graph)
-        if self.tables == "joined":
-            done += join_tables(graph)
-        if done:
-            columns = sample(_SAMPLE_ROWS)
-            program = export_module(graph.module, columns, dict.fromkeys(names, "rows"))
+        join = self.tables == "joined"
+        program, done = rewrite_lookups(program, manifest.signature, join=join)
         save_program(program, folder / PROGRAM)
         notes = tuple(f"lookups: {each}" for each in done)
         return replace(manifest, model=PROGRAM, notes=(*manifest.notes, *notes))

@@ -30,7 +30,12 @@ class UserOnce:
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"
     needs: ClassVar[tuple[str, ...]] = ("torch",)
-    code: ClassVar[tuple[str, ...]] = ("flat_graph.py", "samples.py", "user_once/**/*.py")
+    code: ClassVar[tuple[str, ...]] = (
+        "flat_graph.py",
+        "samples.py",
+        "lookups.py",
+        "user_once/**/*.py",
+    )
 
     candidates: int = field(
         default=200, metadata={"help": "of a request: what costs are reckoned for"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from optimize.flat_graph import FlatGraph, export_module, flat_graph
+from optimize.lookups import unfold_bags
 from optimize.user_once.cost import Request
 from optimize.user_once.normalize import normalize
 from optimize.user_once.rewrites.attention import unfold_attention
@@ -112,6 +113,7 @@ def rewrite_user_once(
         return Rewritten(None, f"every feature is the {side}'s: nothing to compute once")
     graph = flat_graph(program, names, user, sample)
     request = Request(candidates)
+    unfold_bags(graph)
     normalize(graph)
     before = work_of(graph, graph.sides(), request, once=False)
     done = rewrite(graph, request, rewrites)

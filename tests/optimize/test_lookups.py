@@ -75,14 +75,22 @@ def test_a_bag_becomes_a_gather_that_gives_the_same(module):
 class TestStage:
     def test_no_loop_is_left_in_the_onnx_graph(self, store):
         ranker = history_rankers.bags()
-        made = run_stage("lookups", {}, capture(ranker, store, candidates=(1, 5)), store)
-        exported = run_stage("export_onnx", {}, made, store)
+        captured = capture(ranker, store, candidates=(1, 5))
+        exported = run_stage("export_onnx", {}, captured, store)
         graph = onnx.load(exported.model_path, load_external_data=False).graph
         assert not {"Loop", "If", "Scan"} & {node.op_type for node in graph.node}
         batch: RequestBatch = ranker.evaluation
         scores = open_predictor(exported)(batch.flat())
         np.testing.assert_allclose(scores, ranker.score(batch.flat()), rtol=1e-5)
+
+    def test_it_says_what_it_rewrote(self, store):
+        captured = capture(history_rankers.bags(), store, candidates=(1, 5))
+        made = run_stage("lookups", {"tables": "joined"}, captured, store)
         assert len(made.manifest.notes) == 3
+        batch = history_rankers.requests()
+        np.testing.assert_allclose(
+            open_predictor(made)(batch.flat()), open_predictor(captured)(batch.flat()), rtol=1e-5
+        )
 
     def test_a_program_without_bags_is_left_as_it_is(self, captured, store):
         made = run_stage("lookups", {}, captured, store)
