@@ -177,11 +177,6 @@ def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
 
 
 def _check_native(artifact: Artifact) -> None:
-    if artifact.manifest.layout != "flat":
-        raise UserError(
-            f"{artifact.folder}: a {artifact.manifest.layout} artifact is served by the Python "
-            "backend so far: deploy with backend python, or deploy the flat artifact"
-        )
     if artifact.manifest.model != NATIVE_MODEL:
         raise UserError(
             f"{artifact.folder}: the model's file is {artifact.manifest.model!r}; Triton's "
