@@ -20,6 +20,7 @@ from optimize.user_once.rewrites.attention import unfold_attention
 from optimize.user_once.rewrites.concats import flatten_stacks, group_concats
 from optimize.user_once.rewrites.dots import split_dots
 from optimize.user_once.rewrites.linear_layers import split_linear_layers
+from optimize.user_once.rewrites.scalars import add_scalar_biases
 from optimize.user_once.rewrites.sums import multiply_weighted_sums, split_sums
 from optimize.user_once.split import split, splittable_sides
 from optimize.user_once.verify import check_split
@@ -40,6 +41,7 @@ REWRITES = {
     "sums": split_sums,
     "linear_layers": split_linear_layers,
     "weighted_sums": multiply_weighted_sums,
+    "scalar_biases": add_scalar_biases,
     "concats": group_concats,
 }
 # A program that is not expected to take less than this share of the flat one's time is not worth

@@ -8,8 +8,9 @@ each event of each candidate.
 
 For that product, ``W_4 (h * t) = (W_4 diag(t)) h``: with h of ``[L, D]`` and O outputs, a matrix of
 ``[D, O]`` is made for each candidate in place of a product of ``[L, D]``, and h's own matrix
-``W_1 + W_3`` is added to it, so that one matrix product does both. It pays where O is not much
-larger than L.
+``W_1 + W_3`` is added to it, so that one matrix product does both. With a column of ones beside h,
+what is the candidate's own is one more row of the matrix, and nothing is added to the result of
+``[N, L, O]``. It pays where O is not much larger than L.
 
 Sources: Kuaishou's MaRI (2025) for the split of a concatenation, lossless; that fragments in the
 input's order lose what it gains is why parts are grouped here by side.
@@ -161,6 +162,11 @@ class _Layer:
             cost += self._product_cost("both", self._shapes[each.value][:-1], width)
         absorbed = {x for each in products for x in (each.value, each.h)}
         summands = len(products)
+        own = self._own(groups, products)
+        if own is not None:
+            width = self._terms.width(products[0].h) + 1
+            cost += elementwise(self._request.candidates * width * len(self._weight))
+            summands -= 1
         for group in groups:
             left = [value for value in group.weights if value not in absorbed]
             if left:
@@ -182,20 +188,28 @@ class _Layer:
         """Put the new layers in place of the old one; small sums come first."""
         weights = {value: weight for group in groups for value, weight in group.weights.items()}
         summands: list[tuple[Node, Shape, Side]] = []
+        own = self._own(groups, products)
+        bias = self._bias
         for each in products:
             matrix = self._matrix(each.t, weights.pop(each.value), weights.pop(each.h, None))
-            made = self._call(aten.matmul.default, each.h, matrix)
+            h = each.h
+            if own is not None and each is products[0]:
+                row = self._layer_over({value: weights.pop(value) for value in own.weights}, bias)
+                bias = None
+                matrix = self._call(aten.cat.default, [matrix, row], 1)  # [rows, D + 1, O]
+                h = self._call(aten.constant_pad_nd.default, h, [0, 1], 1.0)  # [rows, L, D + 1]
+            made = self._call(aten.matmul.default, h, matrix)
             summands.append((made, self._shapes[each.value][:-1], "both"))
         for group in groups:
             left = {value: weights[value] for value in group.weights if value in weights}
             if left:
-                summands.append((self._layer_over(left), group.leading, group.side))
+                summands.append((self._layer_over(left, None), group.leading, group.side))
         summands.sort(key=lambda each: self._request.elements(each[1], each[2]))
         total, leading, _ = summands[0]
-        if self._bias is not None and total.target is aten.linear.default:
-            total.args = (*total.args, self._bias)
-        elif self._bias is not None:
-            total = self._call(aten.add.Tensor, total, self._bias)
+        if bias is not None and total.target is aten.linear.default:
+            total.args = (*total.args[:2], bias)
+        elif bias is not None:
+            total = self._call(aten.add.Tensor, total, bias)
         for value, shape, _ in summands[1:]:
             total = self._call(aten.add.Tensor, total, value)
             leading = broadcast(leading, shape) or ()
@@ -205,11 +219,19 @@ class _Layer:
         self._sides[total] = self._sides[self._node]
         self._node.replace_all_uses_with(total)
 
-    def _layer_over(self, weights: dict[Node, Tensor]) -> Node:
+    def _own(self, groups: list[_Group], products: tuple[_Product, ...]) -> _Group | None:
+        """Return what is each candidate's own, ``[rows, 1, …]``, if a product can take it in."""
+        if not products:
+            return None
+        length, width = self._shapes[products[0].h][1:]
+        fitting = (each for each in groups if each.side != "user" and each.leading == (-1, 1))
+        return next(fitting, None) if width + 1 < length else None
+
+    def _layer_over(self, weights: dict[Node, Tensor], bias: Node | None) -> Node:
         values = list(weights)
         joined = values[0] if len(values) == 1 else self._call(aten.cat.default, values, -1)
         weight = self._constant(torch.cat(list(weights.values()), dim=1))
-        return self._call(aten.linear.default, joined, weight)
+        return self._call(aten.linear.default, joined, weight, bias)
 
     def _matrix(self, t: Node, weight: Tensor, of_h: Tensor | None) -> Node:
         """Return ``diag(t) Wᵀ (+ W_hᵀ)``, ``[rows, D, O]``."""

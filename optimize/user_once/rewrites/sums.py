@@ -39,7 +39,10 @@ def multiply_weighted_sums(graph: FlatGraph, request: Request) -> list[str]:  # 
         w, h = found
         with graph.module.graph.inserting_before(node):
             call = graph.module.graph.call_function
-            total = call(aten.matmul.default, (call(aten.transpose.int, (w, 1, 2)), h))
+            # [rows, 1, L] by another shape, not by a transposition: runtimes fuse that into a
+            # product of its own for each candidate.
+            row = call(aten.unsqueeze.default, (call(aten.squeeze.dim, (w, 2)), 1))
+            total = call(aten.matmul.default, (row, h))
             if not given["keepdim"]:
                 total = call(aten.squeeze.dim, (total, 1))
         node.replace_all_uses_with(total)
