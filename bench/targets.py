@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rankers.errors import UserError, in_one_line
+from rankers.requests import RankingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rankers.features import Signature
     from rankers.ranker import Ranker
-    from rankers.requests import Array, Columns, RankingRequest, RequestBatch
+    from rankers.requests import Array, Columns, RequestBatch
 
 _TARGET_ATTRIBUTES = ("name", "instances", "prepare", "describe", "close")
 
@@ -99,15 +100,17 @@ class CallableTarget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InProcessTarget:
-    """An opened artifact or module in this process: takes flat columns, one call at a time.
+    """An opened artifact or module in this process, one call at a time.
 
     Attributes:
         name: What reports call it.
-        predictor: Scores flat columns.
+        predictor: Scores columns.
         description: What it is.
         evaluation: The requests that came with it, if any.
         instances: See `Target`.
         signature: Its features, to make requests up for.
+        columns_of: Makes a request the columns that the predictor takes; by default flat ones,
+            with the user repeated for each candidate.
     """
 
     name: str
@@ -116,10 +119,11 @@ class InProcessTarget:
     evaluation: RequestBatch | None = None
     instances: int | None = 1
     signature: Signature | None = None
+    columns_of: Callable[[RankingRequest], Columns] = RankingRequest.flat
 
     def prepare(self, request: RankingRequest) -> Columns:
-        """Repeat the user for each candidate: contiguous columns ``[N, …]``."""
-        return {name: np.ascontiguousarray(x) for name, x in request.flat().items()}
+        """Return the predictor's columns, each contiguous."""
+        return {name: np.ascontiguousarray(x) for name, x in self.columns_of(request).items()}
 
     def __call__(self, prepared: Columns) -> Array:
         """Score the columns. On a GPU this takes the copies there and back."""
@@ -185,6 +189,7 @@ def open_artifact_target(
         "ranker": manifest.name,
         "format": manifest.format,
         "precision": manifest.precision,
+        "layout": manifest.layout,
         "stages": [step.stage for step in manifest.lineage],
         "bytes": artifact.model_bytes,
         "key": artifact.key,
@@ -194,6 +199,7 @@ def open_artifact_target(
         predictor=open_predictor(artifact, device=device, threads=threads),
         description=description,
         signature=manifest.signature,
+        columns_of=manifest.columns_of,
     )
 
 

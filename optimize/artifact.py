@@ -24,6 +24,7 @@ from rankers.errors import UserError
 from rankers.features import Signature
 from rankers.files import write_atomically
 from rankers.ranker import FILES
+from rankers.requests import ITEM_TO_REQUEST, Columns, RankingRequest, RequestBatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,13 +93,16 @@ class Manifest:
         format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
         model: The file a runtime opens.
         signature: The features and the score.
-        layout: ``flat``: every input has one row for each (user, candidate) pair. ``wire``: the
-            inputs are the packed tensors of a request (rankers/wire.py), as a server gets them.
+        layout: ``flat``: every input has one row for each (user, candidate) pair. ``user_once``:
+            the user's inputs have one row for each request, the items' one for each candidate, and
+            ``item_to_request`` says whose each is. ``wire``: the inputs are the packed tensors of a
+            request (rankers/wire.py), as a server gets them.
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
         lineage: The stages it came through, first to last.
         verdicts: What the gates decided; empty if none looked yet.
+        notes: What a stage has to say to a person, a line each.
     """
 
     name: str
@@ -111,6 +115,17 @@ class Manifest:
     requires: dict[str, str] = field(default_factory=dict)
     lineage: tuple[Step, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what the model takes, in order, in a layout of columns."""
+        names = tuple(feature.name for feature in self.signature.features)
+        return (*names, ITEM_TO_REQUEST) if self.layout == "user_once" else names
+
+    def columns_of(self, requests: RankingRequest | RequestBatch) -> Columns:
+        """Return requests as the model's `inputs`, by name."""
+        return requests.joined() if self.layout == "user_once" else requests.flat()
 
     @property
     def key(self) -> str:
@@ -133,6 +148,7 @@ class Manifest:
             "requires": self.requires,
             "lineage": [each.to_json() for each in self.lineage],
             "verdicts": [each.to_json() for each in self.verdicts],
+            "notes": list(self.notes),
         }
         return data | {"sha256": fingerprint(data)}
 
@@ -150,6 +166,7 @@ class Manifest:
             requires=dict(data["requires"]),
             lineage=tuple(Step(**each) for each in data["lineage"]),
             verdicts=tuple(Verdict(**each) for each in data["verdicts"]),
+            notes=tuple(data.get("notes", ())),
         )
 
 

@@ -27,12 +27,14 @@ def stage_folder(name: str, stage: Stage, source: Artifact, store: Path) -> Path
     The name ends in a fingerprint of the stage, its options and code, the libraries' versions and
     the content of the artifact that it reads.
     """
-    code = sys.modules[type(stage).__module__].__file__ or ""
+    own = Path(sys.modules[type(stage).__module__].__file__ or "")
+    package = own.parents[1]
+    files = [own, *(file for each in stage.code for file in sorted(package.glob(each)))]
     key = fingerprint(
         {
             "stage": name,
             "options": stage_options(stage),
-            "code": hashlib.sha256(Path(code).read_bytes()).hexdigest(),
+            "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in files],
             "versions": library_versions(*stage.needs),
             "source": source.key,
         }

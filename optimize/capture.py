@@ -30,7 +30,7 @@ from optimize.export import export_ranker, own_functions
 from optimize.versions import library_versions
 from rankers.errors import UserError
 from rankers.files import new_folder
-from rankers.requests import RequestBatch, load_requests, save_requests
+from rankers.requests import RankingRequest, RequestBatch, load_requests, save_requests
 
 if TYPE_CHECKING:
     import types
@@ -54,12 +54,12 @@ class Evidence:
     Attributes:
         evaluation: The labelled requests.
         scores: What the original module scored on them, float32 ``[ΣN]``.
-        probes: For each probed number of candidates N, one request's rows and their scores.
+        probes: For each probed number of candidates N, one request and its scores.
     """
 
     evaluation: RequestBatch
     scores: Array
-    probes: dict[int, tuple[Columns, Array]]
+    probes: dict[int, tuple[RankingRequest, Array]]
 
 
 def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifact:
@@ -127,13 +127,16 @@ def load_evidence(artifact: Artifact) -> Evidence:
     if not (folder / "scores.safetensors").is_file():
         raise UserError(f"{artifact.folder}: holds no evidence; it is not a captured ranker")
     tensors = load_file(folder / "scores.safetensors")
-    names = [feature.name for feature in artifact.manifest.signature.features]
+    signature = artifact.manifest.signature
     probes = {}
     for key in tensors:
         if key.startswith("probe/") and key.endswith("/score"):
             prefix = key.removesuffix("score")
-            columns = {name: tensors[f"{prefix}inputs/{name}"] for name in names}
-            probes[int(key.split("/")[1])] = (columns, tensors[key])
+            request = RankingRequest(
+                user={each.name: tensors[f"{prefix}user/{each.name}"] for each in signature.user},
+                items={each.name: tensors[f"{prefix}items/{each.name}"] for each in signature.item},
+            )
+            probes[int(key.split("/")[1])] = (request, tensors[key])
     return Evidence(
         evaluation=load_requests(folder / "evaluation.safetensors"),
         scores=tensors["scores"],
@@ -141,17 +144,22 @@ def load_evidence(artifact: Artifact) -> Evidence:
     )
 
 
-def score_batch(score: Callable[[Columns], Array], batch: RequestBatch) -> Array:
+def score_batch(
+    score: Callable[[Columns], Array],
+    batch: RequestBatch,
+    columns_of: Callable[[RequestBatch], Columns] = RequestBatch.flat,
+) -> Array:
     """Score all rows of ``batch`` in chunks of whole requests; float32 ``[ΣN]``.
 
     Args:
-        score: From flat columns to scores: a ranker's ``score`` or a predictor.
+        score: From columns to scores: a ranker's ``score`` or a predictor.
         batch: The requests.
+        columns_of: Makes requests the columns that ``score`` takes.
     """
-    return np.concatenate([score(chunk.flat()) for chunk in batch.chunks(_CHUNK_ROWS)])
+    return np.concatenate([score(columns_of(chunk)) for chunk in batch.chunks(_CHUNK_ROWS)])
 
 
-def _probes(ranker: Ranker, candidates: Sequence[int]) -> dict[int, tuple[Columns, Array]]:
+def _probes(ranker: Ranker, candidates: Sequence[int]) -> dict[int, tuple[RankingRequest, Array]]:
     """Score one user against N candidates, for each N: candidates come from the whole batch."""
     evaluation = ranker.evaluation
     random = np.random.default_rng(0)
@@ -159,11 +167,11 @@ def _probes(ranker: Ranker, candidates: Sequence[int]) -> dict[int, tuple[Column
     for count in candidates:
         user = int(random.integers(len(evaluation)))
         rows = random.integers(evaluation.rows, size=count)
-        columns = {
-            name: np.repeat(column[user : user + 1], count, axis=0)
-            for name, column in evaluation.user.items()
-        } | {name: column[rows] for name, column in evaluation.items.items()}
-        probes[count] = (columns, ranker.score(columns))
+        request = RankingRequest(
+            user={name: column[user : user + 1] for name, column in evaluation.user.items()},
+            items={name: column[rows] for name, column in evaluation.items.items()},
+        )
+        probes[count] = (request, ranker.score(request.flat()))
     return probes
 
 
@@ -182,9 +190,12 @@ def _check_scores(ranker: Ranker, scores: Array) -> None:
         )
 
 
-def _check_rows_are_independent(ranker: Ranker, probes: dict[int, tuple[Columns, Array]]) -> None:
+def _check_rows_are_independent(
+    ranker: Ranker, probes: dict[int, tuple[RankingRequest, Array]]
+) -> None:
     """Compare the first rows of the largest probe with the same rows scored alone."""
-    columns, together = probes[max(probes)]
+    request, together = probes[max(probes)]
+    columns = request.flat()
     for row in range(min(3, len(together))):
         alone = ranker.score({name: column[row : row + 1] for name, column in columns.items()})
         difference = abs(float(alone[0]) - float(together[row]))
@@ -234,15 +245,16 @@ def _write_evidence(
     folder: Path,
     evaluation: RequestBatch,
     scores: Array,
-    probes: dict[int, tuple[Columns, Array]],
+    probes: dict[int, tuple[RankingRequest, Array]],
 ) -> None:
     from safetensors.numpy import save_file
 
     folder.mkdir()
     save_requests(evaluation, folder / "evaluation.safetensors")
     tensors = {"scores": scores}
-    for count, (columns, expected) in probes.items():
+    for count, (request, expected) in probes.items():
         tensors[f"probe/{count}/score"] = expected
-        for name, column in columns.items():
-            tensors[f"probe/{count}/inputs/{name}"] = np.ascontiguousarray(column)
+        for side, columns in (("user", request.user), ("items", request.items)):
+            for name, column in columns.items():
+                tensors[f"probe/{count}/{side}/{name}"] = np.ascontiguousarray(column)
     save_file(tensors, folder / "scores.safetensors")

@@ -14,14 +14,17 @@ from optimize.artifact import Verdict
 from optimize.capture import load_evidence, score_batch
 from optimize.runtimes import open_predictor
 from rankers.errors import UserError
+from rankers.requests import RankingRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optimize.artifact import Artifact
     from optimize.capture import Evidence
     from optimize.recipe import ParityLimits, QualityLimits
     from optimize.runtimes import Predictor
     from rankers.features import ScoreKind
-    from rankers.requests import Array
+    from rankers.requests import Array, Columns
 
 # Metrics for which more is better; of the others less is.
 _MORE_IS_BETTER = {"auc", "gauc", "ndcg_at_10"}
@@ -43,16 +46,20 @@ def judge(
     """
     evidence = load_evidence(captured)
     predictor = open_predictor(artifact)
-    scores = score_batch(predictor, evidence.evaluation)
-    verdict = parity_verdict(predictor, scores, evidence, parity)
+    manifest = artifact.manifest
+    scores = score_batch(predictor, evidence.evaluation, manifest.columns_of)
+    verdict = parity_verdict(predictor, scores, evidence, parity, manifest.columns_of)
     if not np.isfinite(scores).all():
         return (verdict,)
-    kind = artifact.manifest.signature.score
-    return (verdict, quality_verdict(scores, evidence, kind, quality))
+    return (verdict, quality_verdict(scores, evidence, manifest.signature.score, quality))
 
 
 def parity_verdict(
-    predictor: Predictor, scores: Array, evidence: Evidence, limits: ParityLimits
+    predictor: Predictor,
+    scores: Array,
+    evidence: Evidence,
+    limits: ParityLimits,
+    columns_of: Callable[[RankingRequest], Columns] = RankingRequest.flat,
 ) -> Verdict:
     """Compare scores one by one: on the evaluation requests, and on a probe of each size.
 
@@ -61,10 +68,11 @@ def parity_verdict(
         scores: What it gave for the evaluation requests, ``[ΣN]``.
         evidence: What the original gave.
         limits: The largest differences allowed.
+        columns_of: Makes a request the columns that the predictor takes.
     """
     differences = {"evaluation": np.abs(scores - evidence.scores)}
-    for count, (columns, expected) in evidence.probes.items():
-        differences[f"N={count}"] = np.abs(predictor(columns) - expected)
+    for count, (request, expected) in evidence.probes.items():
+        differences[f"N={count}"] = np.abs(predictor(columns_of(request)) - expected)
     worst_at = max(differences, key=lambda name: _worst(differences[name]))
     max_abs = _worst(differences[worst_at])
     mean_abs = max(float(np.mean(each)) for each in differences.values())

@@ -36,6 +36,9 @@ class TerminalObserver:
         how = "from the cache" if result.cached else f"{result.seconds:.1f} s"
         size = _megabytes(result.artifact.model_bytes)
         self._console.print(f"{mark} {result.name}  {size}, {how}")
+        for note in result.artifact.manifest.notes:
+            if note.startswith(f"{result.name}: "):
+                self._console.print(f"    {note.partition(': ')[2]}")
         for verdict in result.artifact.manifest.verdicts:
             word = "passed" if verdict.passed else "[red]FAILED[/]"
             self._console.print(f"    {verdict.gate} {word}: {verdict.reason}")

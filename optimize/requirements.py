@@ -51,7 +51,7 @@ def _requirement(name: str, value: str) -> tuple[str, bool, str]:
 
 def _scores(artifact: Artifact) -> tuple[str, bool, str]:
     """Open it and score a few random rows."""
-    from optimize.stages.export_onnx import sample_columns
+    from optimize.samples import sample_columns
 
     try:
         scores = open_predictor(artifact)(sample_columns(artifact.manifest.signature, 3))

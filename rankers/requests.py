@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Columns = dict[str, Array]
 
+# The column that says which request a candidate belongs to, where requests are joined.
+ITEM_TO_REQUEST = "item_to_request"
+
 
 class RequestError(UserError):
     """A request does not fit a signature. The message names the feature."""
@@ -47,6 +50,14 @@ class RankingRequest:
         count = self.candidates
         repeated = {name: np.repeat(column, count, axis=0) for name, column in self.user.items()}
         return repeated | self.items
+
+    def joined(self) -> Columns:
+        """Return the view of a module that takes requests: user ``[1, …]``, items ``[N, …]``.
+
+        ``item_to_request``, int64 ``[N]``, is 0 for every candidate.
+        """
+        index = np.zeros(self.candidates, np.int64)
+        return self.user | self.items | {ITEM_TO_REQUEST: index}
 
     def check(self, signature: Signature) -> None:
         """Check every column against ``signature``: names, dtypes, shapes, ID ranges, finiteness.
@@ -109,6 +120,14 @@ class RequestBatch:
         counts = self.candidates
         repeated = {name: np.repeat(column, counts, axis=0) for name, column in self.user.items()}
         return repeated | self.items
+
+    def joined(self) -> Columns:
+        """Return the view of a module that takes requests: user ``[R, …]``, items ``[ΣN, …]``.
+
+        ``item_to_request``, int64 ``[ΣN]``, is the number of each candidate's request.
+        """
+        index = np.repeat(np.arange(len(self), dtype=np.int64), self.candidates)
+        return self.user | self.items | {ITEM_TO_REQUEST: index}
 
     def select(self, indices: Sequence[int] | Array) -> RequestBatch:
         """Return the requests at ``indices``, in that order."""

@@ -43,7 +43,7 @@ TRAPS: tuple[Trap, ...] = (
         "embedding-bag",
         ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"),
         (ORT, TRT),
-        "it exports as a loop over the bags, which TensorRT refuses",
+        "bags of one length become gathers on export; others become a loop, which TensorRT refuses",
         "pad the bags ([rows, L]): embed, multiply by the mask, sum over L; rankers.bags makes "
         "such rows",
     ),

@@ -21,7 +21,8 @@ class Predictor(Protocol):
         """Score rows.
 
         Args:
-            inputs: Every feature of the artifact's signature, ``[rows, …]``, contiguous.
+            inputs: What `optimize.artifact.Manifest.inputs` names, contiguous: in the flat layout
+                every feature ``[rows, …]``.
 
         Returns:
             float32 ``[rows]``.

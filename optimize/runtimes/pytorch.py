@@ -27,7 +27,7 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     if device == "cpu":
         torch.set_num_threads(threads)
     module = load_program(artifact.model_path).module().to(device)
-    names = [feature.name for feature in artifact.manifest.signature.features]
+    names = artifact.manifest.inputs
 
     def predict(inputs: Columns) -> Array:
         with torch.inference_mode():

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "user_once": "optimize.stages.user_once:UserOnce",
 }
 
 
@@ -34,11 +36,14 @@ class Stage(Protocol):
         consumes: The artifact format it reads.
         produces: The artifact format it makes.
         needs: Distributions that must be installed; their versions are part of the cache key.
+        code: What else in `optimize` decides the result, as patterns of files; part of the cache
+            key as well, as the stage's own file is.
     """
 
     consumes: ClassVar[str]
     produces: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
+    code: ClassVar[tuple[str, ...]]
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Write the new model into ``folder`` and return its manifest, not yet sealed.

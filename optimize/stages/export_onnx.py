@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from optimize.broadcast import broadcast_one_user
+from optimize.samples import sample_requests
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact, Manifest
-    from rankers.features import Feature, Signature
-    from rankers.requests import Array, Columns
 
 MODEL = "model.onnx"
 OUTPUT = "score"
 # A traced batch dimension has been fixed silently before (pytorch#148886), so the graph is run at
 # sizes other than the traced one, 1 among them.
-CHECKED_ROWS = (1, 3, 257)
+# Several requests at once are of use to a graph that takes each user once.
+CHECKED_CANDIDATES = ((1,), (3,), (257,), (4, 1, 30))
 _TOLERANCE = 1e-4
 _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
@@ -29,7 +30,8 @@ _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 class ExportOnnx:
     """Translates the program operator by operator with PyTorch's torch.export-based exporter.
 
-    Every other runtime starts from this graph. The number of rows stays free. The stage runs the
+    Every other runtime starts from this graph. Embedding bags become gathers and sums on the way,
+    as they would be loops otherwise. The number of rows stays free. The stage runs the
     graph at three other sizes and refuses one that was fixed to the traced size.
     Source: https://docs.pytorch.org/docs/stable/onnx_export.html
     """
@@ -37,6 +39,7 @@ class ExportOnnx:
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "onnx"
     needs: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxruntime")
+    code: ClassVar[tuple[str, ...]] = ("broadcast.py", "flat_graph.py", "lookups.py", "samples.py")
 
     opset: int = field(default=20, metadata={"help": "ONNX operator set, 18 to 23"})
 
@@ -48,18 +51,27 @@ class ExportOnnx:
         """Export, check at other sizes; see `optimize.stages.Stage.run`."""
         import onnx
 
+        from optimize.lookups import rewrite_lookups
         from optimize.torch_program import load_program
 
         program = load_program(artifact.model_path)
-        names = [feature.name for feature in artifact.manifest.signature.features]
-        exported = self._export(program, names)
+        manifest = artifact.manifest
+        if manifest.layout == "flat":
+            program, _ = rewrite_lookups(program, manifest.signature, join=False)
+        exported = self._export(program, list(manifest.inputs))
         parameter_bytes = sum(each.nbytes for each in program.state_dict.values())
-        exported.save(
-            str(folder / MODEL), external_data=parameter_bytes > _PROTOBUF_LIMIT_BYTES // 2
-        )
+        large = parameter_bytes > _PROTOBUF_LIMIT_BYTES // 2
+        if manifest.layout == "user_once":
+            model = exported.model_proto
+            broadcast_one_user(model, manifest.signature.user[0].name)
+            onnx.save_model(
+                model, folder / MODEL, save_as_external_data=large, location=f"{MODEL}.data"
+            )
+        else:
+            exported.save(str(folder / MODEL), external_data=large)
         onnx.checker.check_model(str(folder / MODEL))
-        check_rows_stay_free(folder / MODEL, program.module(), artifact.manifest.signature)
-        return replace(artifact.manifest, format="onnx", model=MODEL)
+        check_rows_stay_free(folder / MODEL, program.module(), manifest)
+        return replace(manifest, format="onnx", model=MODEL)
 
     def _export(self, program: Any, names: list[str]) -> Any:
         import torch
@@ -80,8 +92,8 @@ class ExportOnnx:
             raise UserError(f"ONNX export failed: {explain_export_error(error)}") from error
 
 
-def check_rows_stay_free(model: Path, module: Any, signature: Signature) -> None:
-    """Run a graph and the module it came from at several numbers of rows.
+def check_rows_stay_free(model: Path, module: Any, manifest: Manifest) -> None:
+    """Run a graph and the module it came from at several numbers of rows, and of users if it can.
 
     Raises:
         UserError: The graph fails at one of them, or gives other scores.
@@ -91,8 +103,10 @@ def check_rows_stay_free(model: Path, module: Any, signature: Signature) -> None
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     inputs = {each.name for each in session.get_inputs()}
-    for rows in CHECKED_ROWS:
-        columns = sample_columns(signature, rows)
+    for counts in CHECKED_CANDIDATES:
+        rows = sum(counts)
+        columns = manifest.columns_of(sample_requests(manifest.signature, counts))
+        columns = {name: columns[name] for name in manifest.inputs}
         with torch.inference_mode():
             expected = module(*(torch.from_numpy(x) for x in columns.values())).numpy()
         try:
@@ -112,19 +126,3 @@ def check_rows_stay_free(model: Path, module: Any, signature: Signature) -> None
             raise UserError(
                 f"the ONNX graph's scores differ by {difference:.2g} from torch's at {rows} rows"
             )
-
-
-def sample_columns(signature: Signature, rows: int) -> Columns:
-    """Return random, valid columns in the signature's order: ``[rows, …]`` each."""
-    random = np.random.default_rng(rows)
-    return {each.name: _sample(each, rows, random) for each in signature.features}
-
-
-def _sample(feature: Feature, rows: int, random: np.random.Generator) -> Array:
-    shape = (rows, *feature.shape)
-    if feature.dtype == "bool":
-        return random.integers(0, 2, shape).astype(bool)
-    if feature.dtype.startswith("int"):
-        # Without a cardinality nothing is known of the range but that 0 and 1 are likely in it.
-        return random.integers(0, feature.cardinality or 2, shape).astype(feature.dtype)
-    return random.standard_normal(shape).astype(feature.dtype)

@@ -28,6 +28,7 @@ class OptimizeOnnx:
     consumes: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
     needs: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    code: ClassVar[tuple[str, ...]] = ()
 
     level: Literal["basic", "extended", "all"] = field(
         default="extended", metadata={"help": "how far to go: basic, extended or all"}

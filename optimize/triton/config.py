@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
 from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
 
@@ -116,6 +117,7 @@ def serving_config(
 
     signature = artifact.manifest.signature
     tensors = wire_tensors(signature)
+    ragged = options.backend == "python" or artifact.manifest.layout == "user_once"
     config = pb.ModelConfig(
         name=name,
         backend=options.backend,
@@ -126,9 +128,9 @@ def serving_config(
                 data_type=_TYPES[each.dtype],
                 # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
                 dims=[each.width] if each.side == "user" else [-1, each.width],
-                # ONNX Runtime's backend would flatten ragged tensors to one axis. Without them
-                # Triton joins only requests of one N.
-                allow_ragged_batch=each.side == "item" and options.backend == "python",
+                # ONNX Runtime's backend flattens ragged tensors to one axis, which the graph of a
+                # user-once artifact takes; without them Triton joins only requests of one N.
+                allow_ragged_batch=each.side == "item" and ragged,
             )
             for each in tensors
         ],
@@ -156,6 +158,8 @@ def serving_config(
         model_warmup=[_warm_up(tensors, 1, size) for size in options.warm_up_candidates]
         + ([_warm_up(tensors, options.max_batch_size, 20)] if options.max_batch_size > 1 else []),
     )
+    if ragged and options.backend == "onnxruntime":
+        _set_ragged(config, ragged_source(signature).name)
     _set_parameters(config, artifact, options, artifacts)
     return config
 
@@ -181,6 +185,25 @@ def read_config(text: str, where: object) -> Any:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
         raise UserError(f"{where}: not a Triton config: {error}") from error
+
+
+def _set_ragged(config: Any, source: str) -> None:
+    """Say where requests end in flattened inputs, and how scores are cut for them."""
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config.batch_input.append(
+        pb.BatchInput(
+            kind="BATCH_ACCUMULATED_ELEMENT_COUNT",
+            target_name=[ITEM_ENDS],
+            data_type="TYPE_INT32",
+            source_input=[source],
+        )
+    )
+    config.batch_output.append(
+        pb.BatchOutput(
+            kind="BATCH_SCATTER_WITH_INPUT_SHAPE", target_name=[SCORE], source_input=[source]
+        )
+    )
 
 
 def _set_parameters(

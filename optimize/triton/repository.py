@@ -163,7 +163,7 @@ def _check_name(name: str) -> None:
 
 def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
     manifest = artifact.manifest
-    if manifest.format != "onnx" or manifest.layout != "flat":
+    if manifest.format != "onnx" or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be "
             "deployed; deploy an onnx one, which the stage export_onnx makes"

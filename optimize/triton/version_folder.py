@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactError, Step, open_artifact, seal
+from optimize.samples import sample_requests
+from optimize.triton.ragged_graph import pack_ragged, ragged_model
+from optimize.triton.wire_graph import wire_model
 from rankers.errors import UserError
+from rankers.wire import pack_request, wire_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optimize.triton.config import Backend
-    from rankers.requests import RankingRequest
+    from rankers.features import Signature
+    from rankers.requests import Columns, RequestBatch
 
 BACKEND_MODEL = Path(__file__).parent / "python_backend" / "model.py"
 NATIVE_MODEL = "model.onnx"  # where Triton's ONNX Runtime backend looks
@@ -24,14 +31,15 @@ NATIVE_MODEL = "model.onnx"  # where Triton's ONNX Runtime backend looks
 # was deployed in an older form is then no longer taken for the same.
 _STEP = "wire_graph"
 _FORM = 1
-_CHECKED_CANDIDATES = (1, 2, 37)
+_ALONE = ((1,), (2,), (37,))
+_JOINED = (*_ALONE, (3, 1, 30))
 
 
 def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
     """Write a version into an empty folder.
 
     Args:
-        artifact: A flat ONNX artifact.
+        artifact: A flat or user-once ONNX artifact.
         folder: Where it goes.
         backend: ``python`` gets the artifact and `BACKEND_MODEL`; ``onnxruntime`` the artifact with
             its graph made to take wire tensors, sealed again.
@@ -91,33 +99,40 @@ def _deployed_key(manifest: dict[str, Any]) -> str:
     return key
 
 
-def _make_native(flat: Artifact) -> None:
+def _make_native(copied: Artifact) -> None:
     """Turn a copied artifact into its wire form, in place, and prove that it scores the same."""
     from optimize.runtimes import open_predictor
-    from optimize.triton.wire_graph import write_wire_graph
+    from optimize.triton.wire_graph import write_graph
     from optimize.versions import library_versions
 
     started = time.perf_counter()
-    requests = [_sample(flat, count) for count in _CHECKED_CANDIDATES]
-    predict = open_predictor(flat, threads=1)
-    expected = [predict(request.flat()) for request in requests]
+    signature, once = copied.manifest.signature, copied.manifest.layout == "user_once"
+    batches = [sample_requests(signature, counts) for counts in (_JOINED if once else _ALONE)]
+    predict = open_predictor(copied, threads=1)
+    expected = [predict(copied.manifest.columns_of(each)) for each in batches]
     del predict  # two copies of large tables need not be held at once
-    write_wire_graph(flat.model_path, flat.model_path, flat.manifest.signature)
+    write_graph(
+        ragged_model if once else wire_model, copied.model_path, copied.model_path, signature
+    )
     step = Step(
         stage=_STEP,
-        options={"form": _FORM, "manifest": artifact_key(flat)},
-        source=flat.key,
+        options={"form": _FORM, "manifest": artifact_key(copied)},
+        source=copied.key,
         versions=library_versions("onnx"),
         seconds=round(time.perf_counter() - started, 3),
     )
-    manifest = replace(flat.manifest, layout="wire", lineage=(*flat.manifest.lineage, step))
-    _check_scores(seal(flat.folder, manifest), requests, expected)
+    manifest = replace(copied.manifest, layout="wire", lineage=(*copied.manifest.lineage, step))
+    pack = pack_ragged if once else _pack_alone
+    _check_scores(seal(copied.folder, manifest), batches, expected, pack)
 
 
-def _check_scores(native: Artifact, requests: list[RankingRequest], expected: list[Any]) -> None:
+def _check_scores(
+    native: Artifact,
+    batches: list[RequestBatch],
+    expected: list[Any],
+    pack: Callable[[Signature, RequestBatch], Columns],
+) -> None:
     import onnxruntime
-
-    from rankers.wire import pack_request, wire_tensors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -125,24 +140,15 @@ def _check_scores(native: Artifact, requests: list[RankingRequest], expected: li
     session = onnxruntime.InferenceSession(
         native.model_path, options, providers=["CPUExecutionProvider"]
     )
-    tensors = wire_tensors(native.manifest.signature)
-    for request, scores in zip(requests, expected, strict=True):
-        (served,) = session.run(None, pack_request(tensors, request))
-        if not np.array_equal(served[0], scores, equal_nan=True):
-            largest = float(np.abs(served[0] - scores).max())
+    for batch, scores in zip(batches, expected, strict=True):
+        (served,) = session.run(None, pack(native.manifest.signature, batch))
+        if not np.array_equal(served.reshape(-1), scores, equal_nan=True):
+            largest = float(np.abs(served.reshape(-1) - scores).max())
             raise UserError(
-                f"the graph made for the onnxruntime backend scores {request.candidates} "
-                f"candidates otherwise, by up to {largest:.2g}: deploy with backend python"
+                f"the graph made for the onnxruntime backend scores {batch.rows} candidates "
+                f"otherwise, by up to {largest:.2g}: deploy with backend python"
             )
 
 
-def _sample(artifact: Artifact, count: int) -> RankingRequest:
-    from optimize.stages.export_onnx import sample_columns
-    from rankers.requests import RankingRequest
-
-    signature = artifact.manifest.signature
-    columns = sample_columns(signature, count)
-    return RankingRequest(
-        user={each.name: columns[each.name][:1] for each in signature.user},
-        items={each.name: columns[each.name] for each in signature.item},
-    )
+def _pack_alone(signature: Signature, batch: RequestBatch) -> Columns:
+    return pack_request(wire_tensors(signature), batch[0])

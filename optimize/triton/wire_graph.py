@@ -20,6 +20,7 @@ from rankers.errors import UserError
 from rankers.wire import SCORE, WireTensor, wire_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rankers.features import Signature
@@ -29,19 +30,23 @@ LEAST_OPSET = 15
 # Names of the flat graph get the one prefix and ours the other, so that none can meet: a feature
 # may well be called user_int64 or score.
 _FLAT = "flat/"
-_WIRE = "wire/"
+WIRE = "wire/"
 _COLUMN = "wire/column/"
 
 
-def write_wire_graph(source: Path, target: Path, signature: Signature) -> None:
-    """Write the wire form of a flat graph.
+def write_graph(
+    form: Callable[[Any, Signature], Any], source: Path, target: Path, signature: Signature
+) -> None:
+    """Write the wire form of a graph.
 
     External data stays where it is: the new graph names the same files beside ``target``.
 
     Args:
-        source: The flat graph.
+        form: Makes it: `wire_model` of a flat graph, `optimize.triton.ragged_graph.ragged_model` of
+            a user-once one.
+        source: The graph.
         target: Where the new one goes; may be ``source``.
-        signature: The features of the flat graph, and so of the wire.
+        signature: The features of the graph, and so of the wire.
 
     Raises:
         UserError: The graph has an input that is no feature, or its operator set is too old.
@@ -49,7 +54,7 @@ def write_wire_graph(source: Path, target: Path, signature: Signature) -> None:
     import onnx
 
     model = onnx.load(source, load_external_data=False)
-    onnx.save(wire_model(model, signature), target)
+    onnx.save(form(model, signature), target)
     onnx.checker.check_model(str(target))
 
 
@@ -61,8 +66,8 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     """
     from onnx import compose
 
-    wanted = _inputs(flat, signature)
-    _check_opset(flat)
+    wanted = feature_inputs(flat, signature)
+    check_opset(flat)
     model = compose.add_prefix(flat, _FLAT, rename_functions=False)
     tensors = wire_tensors(signature)
     first, *_ = model.graph.output
@@ -76,7 +81,7 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     graph = compose.merge_graphs(
         graph,
         _scoring_graph(first),
-        io_map=[(first.name, f"{_WIRE}flat_scores"), (f"{_WIRE}shape", f"{_WIRE}score_shape")],
+        io_map=[(first.name, f"{WIRE}flat_scores"), (f"{WIRE}shape", f"{WIRE}score_shape")],
         outputs=[SCORE],
         name=flat.graph.name,
         doc_string=flat.graph.doc_string,
@@ -85,11 +90,20 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     return model
 
 
-def _inputs(flat: Any, signature: Signature) -> list[str]:
-    """Return the features that the graph reads: an exporter drops those it does not need."""
+def feature_inputs(flat: Any, signature: Signature, also: tuple[str, ...] = ()) -> list[str]:
+    """Return the features that the graph reads: an exporter drops those it does not need.
+
+    Args:
+        flat: The graph.
+        signature: The features.
+        also: What else it may read.
+
+    Raises:
+        UserError: It reads something else.
+    """
     weights = {each.name for each in flat.graph.initializer}
     names = [each.name for each in flat.graph.input if each.name not in weights]
-    known = {each.name for each in signature.features}
+    known = {each.name for each in signature.features} | set(also)
     for name in names:
         if name not in known:
             raise UserError(
@@ -99,7 +113,8 @@ def _inputs(flat: Any, signature: Signature) -> list[str]:
     return names
 
 
-def _check_opset(flat: Any) -> None:
+def check_opset(flat: Any) -> None:
+    """Raise a UserError if the graph's operator set is too old for the wire's nodes."""
     opset = next((each.version for each in flat.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < LEAST_OPSET:
         raise UserError(
@@ -115,15 +130,15 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
     """
     from onnx import TensorProto, helper
 
-    building = _Building()
+    building = Building()
     item = next(each.name for each in tensors if each.side == "item")
     # [R, N] gives the scores their shape, and [1, N, 1] spreads a user over the candidates.
-    building.node("Shape", [item], [f"{_WIRE}shape"], start=0, end=2)
-    building.node("Shape", [item], [f"{_WIRE}count"], start=1, end=2)
+    building.node("Shape", [item], [f"{WIRE}shape"], start=0, end=2)
+    building.node("Shape", [item], [f"{WIRE}count"], start=1, end=2)
     one = building.constant("one", [1])
-    building.node("Concat", [one, f"{_WIRE}count", one], [f"{_WIRE}spread"], axis=0)
+    building.node("Concat", [one, f"{WIRE}count", one], [f"{WIRE}spread"], axis=0)
     # [R·N]: stated for every column, so that none with other candidates is broadcast unnoticed.
-    building.node("ReduceProd", [f"{_WIRE}shape"], [f"{_WIRE}pairs"], keepdims=1)
+    building.node("ReduceProd", [f"{WIRE}shape"], [f"{WIRE}pairs"], keepdims=1)
     outputs = []
     for tensor in tensors:
         read = [each for each in tensor.features if each.name in wanted]
@@ -133,32 +148,32 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
         for each in read:
             column = f"{_COLUMN}{each.name}"
             building.node("Reshape", [parts[each.name], building.rows_of(each.shape)], [column])
-            outputs.append(_value(column, tensor.dtype, ["rows", *each.shape]))
-    outputs.append(helper.make_tensor_value_info(f"{_WIRE}shape", TensorProto.INT64, [2]))
+            outputs.append(value_info(column, tensor.dtype, ["rows", *each.shape]))
+    outputs.append(helper.make_tensor_value_info(f"{WIRE}shape", TensorProto.INT64, [2]))
     axes = {"user": ["requests"], "item": ["requests", "candidates"]}
-    inputs = [_value(each.name, each.dtype, [*axes[each.side], each.width]) for each in tensors]
+    inputs = [value_info(each.name, each.dtype, [*axes[each.side], each.width]) for each in tensors]
     return helper.make_graph(building.nodes, "wire", inputs, outputs, building.constants)
 
 
-def _rows(building: _Building, tensor: WireTensor) -> str:
+def _rows(building: Building, tensor: WireTensor) -> str:
     """Add the nodes from a wire tensor to one row a pair, [R·N, W]; return the rows' name."""
-    name, rows = tensor.name, f"{_WIRE}rows/{tensor.name}"
+    name, rows = tensor.name, f"{WIRE}rows/{tensor.name}"
     if tensor.side == "user":
         # A 0 keeps the size of its place: [R, W] to [R, 1, W] to [R, N, W].
         apart = building.constant(f"apart/{name}", [0, 1, tensor.width])
-        building.node("Reshape", [name, apart], [f"{_WIRE}apart/{name}"])
-        name = f"{_WIRE}spread/{tensor.name}"
-        building.node("Expand", [f"{_WIRE}apart/{tensor.name}", f"{_WIRE}spread"], [name])
+        building.node("Reshape", [name, apart], [f"{WIRE}apart/{name}"])
+        name = f"{WIRE}spread/{tensor.name}"
+        building.node("Expand", [f"{WIRE}apart/{tensor.name}", f"{WIRE}spread"], [name])
     building.node("Reshape", [name, building.rows_of((tensor.width,))], [rows])
     return rows
 
 
-def _split(building: _Building, tensor: WireTensor, rows: str) -> dict[str, str]:
+def _split(building: Building, tensor: WireTensor, rows: str) -> dict[str, str]:
     """Add the node that cuts [R·N, W] apart; return the name of each feature's part."""
     if len(tensor.features) == 1:
         return {tensor.features[0].name: rows}
     widths = building.constant(f"widths/{tensor.name}", [each.width for each in tensor.features])
-    parts = {each.name: f"{_WIRE}part/{each.name}" for each in tensor.features}
+    parts = {each.name: f"{WIRE}part/{each.name}" for each in tensor.features}
     building.node("Split", [rows, widths], list(parts.values()), axis=1)
     return parts
 
@@ -167,23 +182,23 @@ def _scoring_graph(scores: Any) -> Any:
     """Return the graph from the flat graph's first output to ``score``, float32 [R, N]."""
     from onnx import TensorProto, helper
 
-    building = _Building()
-    flat, shape = f"{_WIRE}flat_scores", f"{_WIRE}score_shape"
+    building = Building()
+    flat, shape = f"{WIRE}flat_scores", f"{WIRE}score_shape"
     given = helper.make_tensor_value_info(flat, scores.type.tensor_type.elem_type, None)
     if scores.type.tensor_type.elem_type == TensorProto.FLOAT:
         building.node("Reshape", [flat, shape], [SCORE])
     else:
-        building.node("Cast", [flat], [f"{_WIRE}float_scores"], to=TensorProto.FLOAT)
-        building.node("Reshape", [f"{_WIRE}float_scores", shape], [SCORE])
+        building.node("Cast", [flat], [f"{WIRE}float_scores"], to=TensorProto.FLOAT)
+        building.node("Reshape", [f"{WIRE}float_scores", shape], [SCORE])
     return helper.make_graph(
         building.nodes,
         "scores",
         [given, helper.make_tensor_value_info(shape, TensorProto.INT64, [2])],
-        [_value(SCORE, "float32", ["requests", "candidates"])],
+        [value_info(SCORE, "float32", ["requests", "candidates"])],
     )
 
 
-class _Building:
+class Building:
     """The nodes and constants of a graph that is being made."""
 
     def __init__(self) -> None:
@@ -195,31 +210,40 @@ class _Building:
         """Add an int64 vector and return its name."""
         from onnx import numpy_helper
 
-        full = f"{_WIRE}constant/{name}"
+        full = f"{WIRE}constant/{name}"
         self.constants.append(numpy_helper.from_array(np.array(values, np.int64), full))
+        return full
+
+    def scalar(self, name: str, value: int) -> str:
+        """Add an int64 number and return its name."""
+        from onnx import numpy_helper
+
+        full = f"{WIRE}constant/{name}"
+        self.constants.append(numpy_helper.from_array(np.array(value, np.int64), full))
         return full
 
     def rows_of(self, shape: tuple[int, ...]) -> str:
         """Return the name of the shape of R·N rows that are of ``shape`` each."""
         if not shape:
-            return f"{_WIRE}pairs"
+            return f"{WIRE}pairs"
         called = "x".join(str(size) for size in shape)
-        name = f"{_WIRE}rows_of/{called}"
+        name = f"{WIRE}rows_of/{called}"
         if name not in self._shapes:
             self._shapes.add(name)
             sizes = self.constant(f"sizes/{called}", list(shape))
-            self.node("Concat", [f"{_WIRE}pairs", sizes], [name], axis=0)
+            self.node("Concat", [f"{WIRE}pairs", sizes], [name], axis=0)
         return name
 
     def node(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         """Add a node, called after its first output."""
         from onnx import helper
 
-        name = f"{_WIRE}node/{outputs[0].removeprefix(_WIRE)}"
+        name = f"{WIRE}node/{outputs[0].removeprefix(WIRE)}"
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
 
 
-def _value(name: str, dtype: str, shape: list[Any]) -> Any:
+def value_info(name: str, dtype: str, shape: list[Any]) -> Any:
+    """Return what a graph says of an input or output."""
     from onnx import helper
 
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

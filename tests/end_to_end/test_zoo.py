@@ -45,7 +45,7 @@ def zoo(tmp_path_factory):
         trainings[name] = training
 
     def optimized(name):
-        recipe = load_recipe("cpu-fp32")
+        recipe = load_recipe("cpu-fp32-user-once")  # the flat one is the demo's
         return run_recipe(
             str(folder / name), recipe, folder / f"{name}-run", limits=default_limits()
         )
@@ -102,7 +102,19 @@ class TestEveryRanker:
         predictor = open_predictor(made.run.chosen, threads=1)
         with RankerClient(server.grpc_url, name, timeout_s=20.0) as client:
             for request in list(made.ranker.evaluation)[:20]:
-                np.testing.assert_array_equal(client.rank(request), predictor(request.flat()))
+                columns = made.run.chosen.manifest.columns_of(request)
+                np.testing.assert_array_equal(client.rank(request), predictor(columns))
+
+    def test_requests_that_are_joined_get_the_scores_of_those_alone(self, zoo, server, name):
+        from client import RankerClient
+
+        requests = list(zoo[name].ranker.evaluation)[:24]
+        with RankerClient(server.grpc_url, name, timeout_s=20.0) as client:
+            alone = [client.rank(each) for each in requests]
+            with ThreadPoolExecutor(8) as pool:
+                together = list(pool.map(client.rank, requests))
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(other, one, atol=1e-6)
 
 
 @pytest.mark.timeout(900)

@@ -25,9 +25,9 @@ class TestEvidence:
     def test_it_holds_a_probe_for_each_number_of_candidates(self, captured):
         probes = load_evidence(captured).probes
         assert list(probes) == [1, 37]
-        for count, (columns, scores) in probes.items():
+        for count, (request, scores) in probes.items():
             assert scores.shape == (count,)
-            np.testing.assert_array_equal(scores, example_rankers.tiny().score(columns))
+            np.testing.assert_array_equal(scores, example_rankers.tiny().score(request.flat()))
 
     def test_an_artifact_of_another_stage_has_none(self, onnx_artifact):
         with pytest.raises(UserError, match="holds no evidence"):

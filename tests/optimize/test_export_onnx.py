@@ -8,7 +8,8 @@ import pytest
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.runtimes import open_predictor
-from optimize.stages.export_onnx import check_rows_stay_free, sample_columns
+from optimize.samples import sample_columns
+from optimize.stages.export_onnx import check_rows_stay_free
 from optimize.torch_program import load_program
 from rankers.errors import UserError
 
@@ -34,7 +35,7 @@ def test_a_graph_whose_batch_was_fixed_is_refused(captured, onnx_artifact, tmp_p
     onnx.save(model, tmp_path / "fixed.onnx")
     program = load_program(captured.model_path)
     with pytest.raises(UserError, match="fails at 1 rows: the batch size was fixed"):
-        check_rows_stay_free(tmp_path / "fixed.onnx", program.module(), captured.manifest.signature)
+        check_rows_stay_free(tmp_path / "fixed.onnx", program.module(), captured.manifest)
 
 
 def test_an_operator_that_onnx_lacks_is_named_with_a_hint(tmp_path):

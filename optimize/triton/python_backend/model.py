@@ -17,6 +17,7 @@ import triton_python_backend_utils as pb_utils
 
 SCORE = "score"
 MANIFEST = "manifest.json"
+ITEM_TO_REQUEST = "item_to_request"
 
 
 class TritonPythonModel:
@@ -37,6 +38,7 @@ class TritonPythonModel:
         manifest = verified_manifest(folder)
         self.max_candidates = int(parameters["max_candidates"])
         self.tensors = wire_tensors(manifest["signature"])
+        self.user_once = manifest["layout"] == "user_once"
         self.session = open_session(folder / manifest["model"], int(parameters["threads"]))
         self.names = [each.name for each in self.session.get_inputs()]
 
@@ -126,7 +128,10 @@ class TritonPythonModel:
         counts = [part[item].shape[1] for part in parts]
         columns: dict[str, Any] = {}
         for each in self.tensors:
-            columns.update(each.unpack(joined[each.name], counts))
+            repeats = counts if each.side == "user" and not self.user_once else None
+            columns.update(each.unpack(joined[each.name], repeats))
+        if self.user_once:
+            columns[ITEM_TO_REQUEST] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         try:
             outputs = self.session.run(None, {name: columns[name] for name in self.names})
         except Exception as error:  # noqa: BLE001 - one bad batch must not end the instance
@@ -194,12 +199,15 @@ class WireTensor:
             f"IDs run from 0 to {self.upper[column]}"
         )
 
-    def unpack(self, rows: Any, counts: list[int]) -> dict[str, Any]:
-        """Cut ``[R or ΣN, W]`` into columns ``[ΣN, …]``, each contiguous."""
-        # One transposed copy makes every scalar feature's column contiguous at once: [W, ΣN].
+    def unpack(self, rows: Any, repeats: list[int] | None = None) -> dict[str, Any]:
+        """Cut ``[rows, W]`` into columns ``[rows, …]``, each contiguous.
+
+        With ``repeats``, row r comes so many times: a user once for each candidate.
+        """
+        # One transposed copy makes every scalar feature's column contiguous at once: [W, rows].
         across = np.ascontiguousarray(rows.T)
-        if self.side == "user":
-            across = np.repeat(across, counts, axis=1)
+        if repeats is not None:
+            across = np.repeat(across, repeats, axis=1)
         columns = {}
         for name, start, stop, shape in self.features:
             if stop - start == 1:

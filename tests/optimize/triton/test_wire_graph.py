@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_ranker import SIGNATURE, make_request
 
 from optimize.artifact import open_artifact
-from optimize.stages.export_onnx import sample_columns
-from optimize.triton.wire_graph import wire_model, write_wire_graph
+from optimize.samples import sample_columns
+from optimize.triton.wire_graph import wire_model, write_graph
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
 from rankers.requests import RankingRequest
@@ -160,7 +160,7 @@ def test_weights_in_a_file_beside_the_graph_stay_there(tmp_path):
     # The least size leaves the shape of a Reshape, one int64 in 41 bytes of Python, in the graph.
     onnx.save(flat, path, save_as_external_data=True, location="weights.bin", size_threshold=42)
     weights = (tmp_path / "weights.bin").read_bytes()
-    write_wire_graph(path, path, SIGNATURE)
+    write_graph(wire_model, path, path, SIGNATURE)
     assert (tmp_path / "weights.bin").read_bytes() == weights
     request = make_request(np.random.default_rng(0), 5)
     (scores,) = run(str(path), pack_request(wire_tensors(SIGNATURE), request))
@@ -173,7 +173,7 @@ def test_an_exported_and_offline_optimized_graph_has_a_wire_form(onnx_artifact, 
 
     for artifact in (onnx_artifact, run_stage("optimize_onnx", {}, onnx_artifact, store)):
         signature = open_artifact(artifact.folder).manifest.signature
-        write_wire_graph(artifact.model_path, tmp_path / "model.onnx", signature)
+        write_graph(wire_model, artifact.model_path, tmp_path / "model.onnx", signature)
         for candidates in (1, 2, 64):
             request = sample_request(signature, candidates)
             packed = pack_request(wire_tensors(signature), request)

@@ -1,0 +1,121 @@
+"""Rankers of given sizes to measure the user-once rewrite on: ``bench/user_once_rankers.py:NAME``.
+
+Untrained: latency does not depend on what weights hold, and the gates compare each artifact with
+its own original. ``history`` has 2 encoder layers over 100 events of width 64 and a target attention
+of 256-80-1; ``din`` a history of 50 events and 20 fields of width 32; ``dlrm`` 26 tables of 20,000
+rows of width 64, of which 16 and the 13 floats are the user's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rankers.features import Feature, Signature
+from rankers.ranker import Ranker
+from rankers.requests import RequestBatch
+
+_ITEMS = 50_000
+
+
+class History(nn.Module):
+    """A transformer over the history, then DIN's attention of the candidate over it."""
+
+    def __init__(self, width: int = 64, events: int = 100, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.item, self.user = nn.Embedding(_ITEMS, width), nn.Embedding(10_000, width)
+        self.position = nn.Parameter(torch.randn(events, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True,
+            norm_first=True,
+        )  # fmt: skip
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.attention = nn.Sequential(nn.Linear(4 * width, 80), nn.ReLU(), nn.Linear(80, 1))
+        self.head = nn.Sequential(nn.Linear(3 * width, 128), nn.ReLU(), nn.Linear(128, 1))
+
+    def forward(self, user_id: Tensor, history: Tensor, item_id: Tensor) -> Tensor:
+        """Return a score for each row, ``[rows]``; ID 0 marks an absent event."""
+        h = self.encoder(self.item(history) + self.position)  # [B, L, D]
+        t = self.item(item_id)  # [B, D]
+        repeated = t.unsqueeze(1).expand_as(h)
+        pairs = torch.cat([h, repeated, h - repeated, h * repeated], dim=-1)
+        weights = self.attention(pairs).masked_fill((history == 0).unsqueeze(-1), 0.0)  # [B, L, 1]
+        found = (weights * h).sum(1)
+        logits: Tensor = self.head(torch.cat([found, t, self.user(user_id)], dim=-1))
+        return torch.sigmoid(logits.squeeze(-1))
+
+
+def history() -> Ranker:
+    """Return the ranker whose history is most of the work."""
+    features = (
+        Feature("user_id", "int64", side="user", cardinality=10_000),
+        Feature("history", "int64", (100,), side="user", cardinality=_ITEMS, padding=0),
+        Feature("item_id", "int64", side="item", cardinality=_ITEMS),
+    )
+    torch.manual_seed(0)
+    return _ranker("history", History(), features)
+
+
+def din() -> Ranker:
+    """Return a DIN of the zoo."""
+    from rankers.zoo.din import DIN, options_for
+
+    features = (
+        Feature("history", "int64", (50,), side="user", cardinality=_ITEMS, padding=0),
+        *(Feature(f"user_{n}", "int64", side="user", cardinality=5000) for n in range(10)),
+        *(Feature(f"item_{n}", "int64", side="item", cardinality=5000) for n in range(9)),
+        Feature("item", "int64", side="item", cardinality=_ITEMS),
+    )
+    torch.manual_seed(0)
+    return _ranker("din", DIN(**options_for(Signature(features)), embedding=32), features)
+
+
+def dlrm() -> Ranker:
+    """Return a DLRM of the zoo."""
+    from rankers.zoo.dlrm import DLRM, options_for
+
+    features = (
+        Feature("dense", "float32", (13,), side="user"),
+        *(Feature(f"user_{n}", "int64", side="user", cardinality=20_000) for n in range(16)),
+        *(Feature(f"item_{n}", "int64", side="item", cardinality=20_000) for n in range(10)),
+    )
+    torch.manual_seed(0)
+    module = DLRM(**options_for(Signature(features)), embedding=64, top=(512, 256))
+    return _ranker("dlrm", module, features)
+
+
+def _ranker(name: str, module: nn.Module, features: tuple[Feature, ...]) -> Ranker:
+    signature = Signature(features)
+    requests, candidates = 16, 50
+    random = np.random.default_rng(0)
+
+    def column(feature: Feature, rows: int) -> np.ndarray:
+        shape = (rows, *feature.shape)
+        if feature.cardinality is None:
+            return random.standard_normal(shape).astype(feature.dtype)
+        return random.integers(0, feature.cardinality, shape)
+
+    rows = requests * candidates
+    batch = RequestBatch(
+        user={each.name: column(each, requests) for each in signature.user},
+        items={each.name: column(each, rows) for each in signature.item},
+        offsets=np.arange(requests + 1) * candidates,
+    )
+    scores = _spread(module.eval(), batch)
+    labels = (random.random(rows) < scores).astype(np.float32)
+    return Ranker(name, module, signature, replace(batch, labels=labels))
+
+
+def _spread(module: nn.Module, batch: RequestBatch) -> np.ndarray:
+    """Let scores differ as a trained ranker's do: near ties would be turned by any rounding."""
+    *_, last = (x for x in module.modules() if isinstance(x, nn.Linear) and x.out_features == 1)
+    columns = {name: torch.from_numpy(x) for name, x in batch.flat().items()}
+    with torch.no_grad():
+        logits = torch.logit(module(**columns))
+        last.weight /= logits.std()
+        last.bias.copy_((last.bias - logits.mean()) / logits.std())
+        scores: np.ndarray = module(**columns).numpy()
+    return scores

@@ -1,0 +1,85 @@
+"""Stage ``user_once``: what depends on the user alone is computed once a request."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optimize.artifact import Artifact, Manifest
+
+REPORT = "user-once.json"
+
+
+@dataclass(frozen=True)
+class UserOnce:
+    """Cuts the program where user meets item: above, one row for each user; below, each candidate.
+
+    Exact up to rounding, and the largest gain there is for a ranker that reads a history: DIN,
+    transformers over events, target attention. It pays where much depends on the user alone; the
+    flat program is kept, with a note, where it does not, or where the user's part mixes rows.
+    docs/user-once.md tells what is rewritten and what each rewrite is worth.
+    Sources: Meta's request-only optimization (arXiv:2508.05640), Kuaishou's MaRI.
+    """
+
+    consumes: ClassVar[str] = "torch"
+    produces: ClassVar[str] = "torch"
+    needs: ClassVar[tuple[str, ...]] = ("torch",)
+    code: ClassVar[tuple[str, ...]] = (
+        "flat_graph.py",
+        "samples.py",
+        "lookups.py",
+        "user_once/**/*.py",
+    )
+
+    candidates: int = field(
+        default=200, metadata={"help": "of a request: what costs are reckoned for"}
+    )
+    when: Literal["worthwhile", "always"] = field(
+        default="worthwhile",
+        metadata={"help": "worthwhile: keep the flat program if it is as fast"},
+    )
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise UserError(
+                f"stage 'user_once': candidates is {self.candidates}; expected 1 or more"
+            )
+
+    def run(self, artifact: Artifact, folder: Path) -> Manifest:
+        """Rewrite, or copy the flat program; see `optimize.stages.Stage.run`."""
+        from optimize.samples import sample_tensors
+        from optimize.torch_program import PROGRAM, load_program, save_program
+        from optimize.user_once.rewriting import Rewritten, rewrite_user_once
+
+        manifest = artifact.manifest
+        signature = manifest.signature
+        if manifest.layout != "flat":
+            raise UserError(f"{artifact.folder}: has the layout {manifest.layout!r} already")
+        program = load_program(artifact.model_path)
+        try:
+            found = rewrite_user_once(
+                program,
+                [each.name for each in signature.features],
+                [each.name for each in signature.user],
+                sample_tensors(signature),
+                candidates=self.candidates,
+                always=self.when == "always",
+            )
+        except UserError as error:
+            if self.when == "always":
+                raise
+            found = Rewritten(None, f"kept flat: {error}")
+        save_program(program if found.program is None else found.program, folder / PROGRAM)
+        (folder / REPORT).write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        return replace(
+            manifest,
+            model=PROGRAM,
+            layout="flat" if found.program is None else "user_once",
+            notes=(*manifest.notes, f"user_once: {found.reason}"),
+        )

@@ -1,0 +1,147 @@
+"""The stage: from a flat program to one that takes each user once, or the reason why not."""
+
+from __future__ import annotations
+
+import json
+
+import history_rankers
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from optimize.build import run_stage
+from optimize.capture import capture
+from optimize.runtimes import open_predictor
+from optimize.samples import sample_requests
+from optimize.stages.user_once import REPORT
+from optimize.user_once.rewriting import rewrite_user_once
+from rankers.errors import UserError
+from rankers.requests import ITEM_TO_REQUEST
+
+
+@pytest.fixture(scope="module")
+def flat(store):
+    return capture(history_rankers.attending(), store, candidates=(1, 5))
+
+
+@pytest.fixture(scope="module")
+def once(flat, store):
+    return run_stage("user_once", {}, flat, store)
+
+
+@pytest.fixture(scope="module")
+def onnx_once(once, store):
+    return run_stage("export_onnx", {}, once, store)
+
+
+COUNTS = ([1], [30], [4, 1, 9], [2, 2, 2, 2])
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+class TestScores:
+    def test_a_program_scores_joined_requests_as_the_module_does_flat_rows(self, once, counts):
+        batch = sample_requests(history_rankers.SIGNATURE, counts)
+        expected = history_rankers.attending().score(batch.flat())
+        scores = open_predictor(once)(once.manifest.columns_of(batch))
+        np.testing.assert_allclose(scores, expected, atol=2e-6)
+
+    def test_so_does_the_onnx_graph(self, onnx_once, counts):
+        batch = sample_requests(history_rankers.SIGNATURE, counts)
+        expected = history_rankers.attending().score(batch.flat())
+        scores = open_predictor(onnx_once)(onnx_once.manifest.columns_of(batch))
+        np.testing.assert_allclose(scores, expected, atol=2e-6)
+
+
+class TestArtifact:
+    def test_it_says_its_layout_and_inputs(self, once, onnx_once):
+        for artifact in (once, onnx_once):
+            assert artifact.manifest.layout == "user_once"
+            assert artifact.manifest.inputs[-1] == ITEM_TO_REQUEST
+        graph = onnx.load(onnx_once.model_path, load_external_data=False).graph
+        assert [each.name for each in graph.input] == list(onnx_once.manifest.inputs)
+
+    def test_it_reports_what_was_done_and_what_is_left(self, once):
+        report = json.loads((once.folder / REPORT).read_text())
+        assert report["rewritten"]
+        assert {"linear_layers", "weighted_sums"} <= set(report["rewrites"])
+        before, after = (report[when]["multiply_adds"] for when in ("before", "after"))
+        assert sum(after.values()) < sum(before.values()) / 5
+        assert once.manifest.notes[-1].startswith("user_once: ")
+
+    def test_one_user_in_a_batch_is_broadcast_not_repeated(self, onnx_once):
+        """The encoder's output is gathered by picks: one row of it for one user."""
+        model = onnx.load(onnx_once.model_path)
+        picks = [node for node in model.graph.node if "picks" in node.input]
+        gathered = [node.output[0] for node in picks if node.op_type == "Gather"]
+        assert gathered
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in gathered)
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        for counts in ([40], [3, 4]):
+            batch = sample_requests(history_rankers.SIGNATURE, counts)
+            rows = [len(x) for x in session.run(gathered, batch.joined())]
+            assert set(rows) == {1 if len(counts) == 1 else sum(counts)}
+
+    def test_the_stage_reads_flat_programs_only(self, once, store):
+        with pytest.raises(UserError, match="has the layout 'user_once' already"):
+            run_stage("user_once", {}, once, store)
+
+    def test_candidates_start_at_1(self, flat, store):
+        with pytest.raises(UserError, match="candidates is 0; expected 1 or more"):
+            run_stage("user_once", {"candidates": 0}, flat, store)
+
+
+@pytest.fixture(scope="module")
+def all_item(store):
+    return capture(history_rankers.all_item(), store, candidates=(1, 5))
+
+
+class TestWhereItDoesNotPay:
+    def test_an_all_item_ranker_stays_flat_and_the_artifact_says_so(self, all_item, store):
+        kept = run_stage("user_once", {}, all_item, store)
+        assert kept.manifest.layout == "flat"
+        assert "kept flat" in kept.manifest.notes[-1]
+        assert kept.manifest.inputs == all_item.manifest.inputs
+
+    def test_unless_it_is_asked_for(self, all_item, store):
+        made = run_stage("user_once", {"when": "always"}, all_item, store)
+        assert made.manifest.layout == "user_once"
+
+    def test_a_request_of_one_candidate_stays_flat(self, flat, store):
+        kept = run_stage("user_once", {"candidates": 1}, flat, store)
+        assert kept.manifest.layout == "flat"
+        assert "1 candidates" in kept.manifest.notes[-1]
+
+    @pytest.mark.parametrize("user", [(), ("history", "age", "item", "price")])
+    def test_a_ranker_of_one_side_stays_flat(self, user):
+        names = ("history", "age", "item", "price")
+        found = rewrite_user_once(None, names, user, None)
+        assert found.program is None
+        assert "nothing to compute once" in found.reason
+
+
+class TestRowsThatMix:
+    """What a batch-dependent operator on the user's side does."""
+
+    class Mixing(nn.Module):
+        def forward(self, user, item):
+            shares = torch.softmax(user, dim=0)  # over the batch
+            return (shares * item).sum(1)
+
+    def program(self):
+        rows = torch.export.Dim("rows", min=1)
+        sample = (torch.randn(5, 3), torch.randn(5, 3))
+        shapes = ({0: rows}, {0: rows})
+        return torch.export.export(self.Mixing(), sample, dynamic_shapes=shapes)
+
+    def test_they_are_found_by_test_and_the_operator_is_named(self):
+        def sample(rows):
+            random = torch.Generator().manual_seed(rows)
+            return {name: torch.randn(rows, 3, generator=random) for name in ("user", "item")}
+
+        with pytest.raises(UserError, match=r"aten\.softmax.*depend on the other rows"):
+            rewrite_user_once(self.program(), ("user", "item"), ("user",), sample, always=True)
