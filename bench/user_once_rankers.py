@@ -1,7 +1,7 @@
 """Rankers of given sizes to measure the user-once rewrite on: ``bench/user_once_rankers.py:NAME``.
 
 Untrained: latency does not depend on what weights hold, and the gates compare each artifact with
-its own original. ``history`` has 2 encoder layers over 100 events of width 64 and a target attention
+its own original. ``history`` has 2 encoder layers over 100 events of width 64 and an attention MLP
 of 256-80-1; ``din`` a history of 50 events and 20 fields of width 32; ``dlrm`` 26 tables of 20,000
 rows of width 64, of which 16 and the 13 floats are the user's.
 """
