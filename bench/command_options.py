@@ -52,6 +52,11 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
         return tuple(found)
 
 
+ranker_option = click.option(
+    "--ranker", help="TARGETS are recipes (`optimize recipes`): each is run on this ranker first."
+)
+
+
 def load_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that ``run`` and ``compare`` share."""
     options = [
@@ -89,7 +94,13 @@ def load_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def open_all(
-    specs: Sequence[str], opened: ExitStack, *, threads: int | None, device: str, **options: Any
+    specs: Sequence[str],
+    opened: ExitStack,
+    *,
+    threads: int | None,
+    device: str,
+    ranker: str | None = None,
+    **options: Any,
 ) -> tuple[list[Target], Workload, Load]:
     """Open the targets, draw the workload and read the load, mistakes first."""
     from bench.load_options import choose_workload, read_load
@@ -100,6 +111,12 @@ def open_all(
         from bench.workload_recipe import load_recipe
 
         load_recipe(options["workload"])  # its mistakes are said before targets are opened
+    if ranker is not None:
+        from bench.recipes import run_recipes
+
+        specs, own = run_recipes(ranker, tuple(specs))
+        if options["requests"] is None and options["workload"] is None:
+            options["requests"] = own
     targets = []
     for spec in specs:
         targets.append(open_target(spec, device=device, threads=threads))

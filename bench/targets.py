@@ -182,6 +182,7 @@ def open_artifact_target(
     artifact = find_artifact(folder)
     manifest = artifact.manifest
     threads = threads or physical_cores()
+    layout = "" if manifest.layout == "flat" else f" {manifest.layout.replace('_', '-')}"
     description = {
         "kind": "artifact",
         "device": device,
@@ -195,7 +196,7 @@ def open_artifact_target(
         "key": artifact.key,
     }
     return InProcessTarget(
-        name=name or f"{manifest.name} {manifest.format} {manifest.precision}",
+        name=name or f"{manifest.name} {manifest.format} {manifest.precision}{layout}",
         predictor=open_predictor(artifact, device=device, threads=threads),
         description=description,
         signature=manifest.signature,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rankers.requests import Array, Columns
 
 STAGE = "capture"
+EVALUATION = "evaluation.safetensors"  # in the folder of evidence
 _CHUNK_ROWS = 8192
 # What decides the artifact's content: this file, and the one that traces.
 _CODE = (Path(__file__), Path(__file__).with_name("export.py"))
@@ -138,7 +139,7 @@ def load_evidence(artifact: Artifact) -> Evidence:
             )
             probes[int(key.split("/")[1])] = (request, tensors[key])
     return Evidence(
-        evaluation=load_requests(folder / "evaluation.safetensors"),
+        evaluation=load_requests(folder / EVALUATION),
         scores=tensors["scores"],
         probes=dict(sorted(probes.items())),
     )
@@ -250,7 +251,7 @@ def _write_evidence(
     from safetensors.numpy import save_file
 
     folder.mkdir()
-    save_requests(evaluation, folder / "evaluation.safetensors")
+    save_requests(evaluation, folder / EVALUATION)
     tensors = {"scores": scores}
     for count, (request, expected) in probes.items():
         tensors[f"probe/{count}/score"] = expected

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.command_options import TARGET_HELP, given_command, load_options, open_all
+from bench.command_options import TARGET_HELP, given_command, load_options, open_all, ranker_option
 from bench.printing import keep, print_tables, say_line
 from bench.progress import progress
 from rankers.command_line import print_json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
               help="Turns of each target.  [default: one for 50 requests, 10 to 100]")  # fmt: skip
 @click.option("--baseline", metavar="NAME", help="Compare with this one.  [default: the first]")
 @click.option("--fail-if-slower", is_flag=True, help="Exit 1 if a target is slower.")
+@ranker_option
 @load_options
 def compare(
     *, targets: tuple[str, ...], rounds: int | None, baseline: str | None, fail_if_slower: bool,

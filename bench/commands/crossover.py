@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.command_options import TARGET_HELP, Numbers, given_command, load_options, open_all
+from bench.command_options import (
+    TARGET_HELP,
+    Numbers,
+    given_command,
+    load_options,
+    open_all,
+    ranker_option,
+)
 from bench.printing import keep, print_tables
 from bench.progress import progress
 from rankers.command_line import print_json
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Turns of each target in each cell.  [default: one for 50 requests, 10 to 100]",
 )
+@ranker_option
 @load_options
 def crossover(
     *, targets: tuple[str, ...], counts: tuple[int, ...], rates: tuple[float | None, ...],

@@ -1,0 +1,41 @@
+"""Recipes as targets: ``bench compare RECIPE RECIPE --ranker RANKER``."""
+
+from __future__ import annotations
+
+import json
+
+import history_rankers
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import main
+
+RANKER = f"{history_rankers.FILE}:attending"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # runs are kept in build/ of where one is
+    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def test_each_recipe_is_run_on_the_ranker_and_what_it_makes_is_measured(bench, tmp_path):
+    done = bench(
+        "compare", "cpu-fp32", "cpu-fp32-user-once", "--ranker", RANKER, "--count", 60,
+        "--rounds", 2, "--warmup", 1, "--threads", 1, "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    targets = [each["target"] for each in found["measurements"]]
+    assert [each["layout"] for each in targets] == ["flat", "user_once"]
+    assert [each["name"] for each in targets] == [
+        "attending onnx fp32", "attending onnx fp32 user-once",
+    ]  # fmt: skip
+    assert len(list((tmp_path / "build" / "recipes").glob("*/run.json"))) == 2
+
+
+def test_an_unknown_recipe_is_one_line_before_anything_is_run(bench, tmp_path):
+    done = bench("compare", "cpu-fp32", "cpu-fp23", "--ranker", RANKER)
+    assert done.exit_code == 2
+    assert "no recipe 'cpu-fp23'" in done.stderr
+    assert not (tmp_path / "build").exists()
