@@ -17,6 +17,7 @@ class UserError(Exception):
     Every command line prints it after ``error:`` and exits with code 2.
     """
 
+
 # Folders that a library's files are in, and those of libraries whose lines tell a person nothing.
 LIBRARIES = {"site-packages", "dist-packages"}
 NUMERIC = {"torch", "numpy"}
