@@ -47,6 +47,7 @@ _CHUNK_ROWS = 8192
 _CODE = (
     Path(__file__),
     Path(__file__).with_name("export.py"),
+    Path(__file__).with_name("unpack.py"),
     *sorted((Path(rankers.__file__).parent / "adapters").glob("*.py")),
 )
 # Kernels differ between batch sizes in the last bits of float32; a real dependence is far larger.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.diagnosis.finding import Finding, Place
-from optimize.diagnosis.packed_columns import parts_read
 from optimize.export import ROOT, export_ranker, own_functions
+from optimize.unpack import parts_read
 from rankers.errors import LIBRARIES, NUMERIC, UserError
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ def features_of(trace: Trace) -> dict[Node, frozenset[str]]:
         elif operator_name(node) == "aten.sym_size":
             found[node] = frozenset()
         else:
-            parts = parts_read(node)
-            sources: Sequence[Node] = node.all_input_nodes if parts is None else parts
+            sliced = parts_read(node)
+            sources: Sequence[Node] = node.all_input_nodes if sliced is None else sliced[0]
             found[node] = frozenset().union(*(found[each] for each in sources))
     return found
 
