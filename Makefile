@@ -13,11 +13,12 @@ help: ## List the targets
 setup: $(READY) ## Make .venv with rankserve and its dev extras
 
 # torch first: where there is no NVIDIA GPU its CPU build saves gigabytes of CUDA libraries.
-$(READY): pyproject.toml .ci/install-torch
+$(READY): pyproject.toml .ci/install-torch .ci/install-torchrec
 	@echo "setup: a virtual environment in $(VENV)/ (once; downloads a few hundred megabytes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@BIN=$(BIN) sh .ci/install-torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@BIN=$(BIN) sh .ci/install-torchrec
 	@touch $@
 
 demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (DATA=criteo.tsv for real rows)

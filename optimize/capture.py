@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import rankers
 from optimize.artifact import (
     EVIDENCE,
     Artifact,
@@ -42,8 +43,14 @@ if TYPE_CHECKING:
 STAGE = "capture"
 EVALUATION = "evaluation.safetensors"  # in the folder of evidence
 _CHUNK_ROWS = 8192
-# What decides the artifact's content: this file, and the one that traces.
-_CODE = (Path(__file__), Path(__file__).with_name("export.py"))
+# What decides the artifact's content: this file, the one that traces, and the adapters, of which
+# some do otherwise while traced.
+_CODE = (
+    Path(__file__),
+    Path(__file__).with_name("export.py"),
+    Path(__file__).with_name("unpack.py"),
+    *sorted((Path(rankers.__file__).parent / "adapters").glob("*.py")),
+)
 # Kernels differ between batch sizes in the last bits of float32; a real dependence is far larger.
 _ROW_TOLERANCE = 1e-4
 

@@ -85,7 +85,9 @@ def run_child(arguments: Sequence[str], *, logs: Path, limits: Limits) -> dict[s
         if process.returncode != 0:
             raise UserError(_describe_failure(process.returncode, arguments[0], log))
         output.seek(0)
-        result: dict[str, Any] = json.load(output)
+        # What comes after the object is not the command's: a thread of a user's module may print.
+        result: dict[str, Any]
+        result, _ = json.JSONDecoder().raw_decode(output.read().decode())
     (logs / "output.json").unlink()
     return result
 

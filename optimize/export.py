@@ -40,6 +40,7 @@ def export_ranker(ranker: Ranker, *, any_rows: bool = True) -> ExportedProgram:
     from torch.export import Dim
 
     from optimize.export_errors import explain_export_error
+    from optimize.unpack import unpack_columns
 
     names = tuple(feature.name for feature in ranker.signature.features)
     module = ranker.module.cpu().eval()
@@ -61,11 +62,13 @@ def export_ranker(ranker: Ranker, *, any_rows: bool = True) -> ExportedProgram:
     shapes = (tuple({0: dimension} for _ in names),) if any_rows else None
     try:
         with torch.no_grad():
-            return torch.export.export(Positional(), sample, dynamic_shapes=shapes)
+            program = torch.export.export(Positional(), sample, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many kinds, few of them its own
         raise UserError(
             f"ranker {ranker.name!r} cannot be exported: {explain_export_error(error)}"
         ) from error
+    unpack_columns(program)
+    return program
 
 
 def first_rows(ranker: Ranker, rows: int) -> Columns:

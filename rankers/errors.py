@@ -18,6 +18,11 @@ class UserError(Exception):
     """
 
 
+# Folders that a library's files are in, and those of libraries whose lines tell a person nothing.
+LIBRARIES = {"site-packages", "dist-packages"}
+NUMERIC = {"torch", "numpy"}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return how to go on when ``name`` is not among ``known``: the nearest, or all of them.
 
@@ -39,19 +44,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def user_line(error: BaseException) -> str | None:
-    """Return the innermost line of ``error`` that is neither torch's nor rankserve's.
+    """Return the innermost line of ``error`` that is neither a library's nor rankserve's.
 
     Returns:
-        Such as ``model.py:12 `x.item()` ``, or None if it never left the libraries.
+        Such as ``model.py:12 `x.item()` ``. Where the module is itself a library's, the innermost
+        line that is not torch's or NumPy's; None if there is none.
     """
     ours = Path(__file__).parents[1]
     packages = {ours / name for name in ("rankers", "optimize", "bench", "client")}
+    theirs = None
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        libraries = {"site-packages", "dist-packages"} & set(path.parts)
-        if path.is_file() and not libraries and not packages & set(path.parents) and frame.line:
-            return f"{path.name}:{frame.lineno} `{frame.line}`"
-    return None
+        if not path.is_file() or packages & set(path.parents) or not frame.line:
+            continue
+        place = f"{path.name}:{frame.lineno} `{frame.line}`"
+        if not LIBRARIES & set(path.parts):
+            return place
+        if theirs is None and not NUMERIC & set(path.parts):
+            theirs = place
+    return theirs
 
 
 def in_one_line(error: BaseException) -> str:

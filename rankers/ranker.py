@@ -91,8 +91,15 @@ class Ranker:
             }
             try:
                 scores = self.module(**inputs)
+            except UserError as error:  # an adapter's, which says what to do
+                raise UserError(f"ranker {self.name!r}: {error}") from error
             except Exception as error:
                 raise UserError(f"ranker {self.name!r}: {in_one_line(error)}") from error
+        if not isinstance(scores, torch.Tensor):
+            raise UserError(
+                f"ranker {self.name!r}: its module returns {type(scores).__name__}; expected one "
+                "tensor of scores: pick one with rankers.adapters.Head"
+            )
         result: Array = scores.reshape(-1).float().numpy()
         return result
 

@@ -258,7 +258,7 @@ def save_requests(batch: RequestBatch, path: Path) -> None:
     save_file(tensors, path)
 
 
-def load_requests(path: Path) -> RequestBatch:
+def load_requests(path: Path | str) -> RequestBatch:
     """Read what `save_requests` wrote.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,19 @@ def eats_memory():
     while True:
         hoard.append(np.ones(2**24))  # 128 MiB
         time.sleep(0.02)
+
+
+def talks():
+    """Print while it is loaded and, from a thread, after everything else is done."""
+    import threading
+
+    def last():
+        threading.main_thread().join()
+        sys.stdout.write("the last word\n")
+
+    sys.stdout.write("the first word\n")
+    threading.Thread(target=last).start()
+    return tiny()
 
 
 def not_a_ranker():

@@ -6,6 +6,8 @@ The pipeline calls them in child processes; each can be repeated by hand.
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ def capture(ranker: str, store: Path, candidates: str) -> None:
     counts = [int(each) for each in candidates.split(",") if each.strip().isdigit()]
     if not counts or min(counts) < 1:
         fail(f"--candidates is {candidates!r}; expected whole numbers from 1, such as 1,200")
-    made = capture_ranker(load_ranker(ranker), store, candidates=counts)
+    # What the module prints must not come between the lines of the JSON object.
+    with redirect_stdout(sys.stderr):
+        made = capture_ranker(load_ranker(ranker), store, candidates=counts)
     print_json({"artifact": str(made.folder)})
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from optimize.diagnosis.finding import Finding, Place
 from optimize.export import ROOT, export_ranker, own_functions
-from rankers.errors import UserError
+from optimize.unpack import parts_read
+from rankers.errors import LIBRARIES, NUMERIC, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     RunNode = Callable[[Node, tuple[Any, ...], dict[str, Any], Callable[..., Any]], Any]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-_LIBRARIES = {"site-packages", "dist-packages"}
 _LARGE_BUFFER_BYTES = 64 * 2**20
-_OURS = Path(__file__).parents[1]
+_HERE = Path(__file__).parents[1]
+_OURS = {_HERE, _HERE.with_name("rankers") / "adapters"}
 
 
 @dataclass(frozen=True)
@@ -236,17 +237,25 @@ def features_of(trace: Trace) -> dict[Node, frozenset[str]]:
         elif operator_name(node) == "aten.sym_size":
             found[node] = frozenset()
         else:
-            sources: Sequence[Node] = node.all_input_nodes
+            sliced = parts_read(node)
+            sources: Sequence[Node] = node.all_input_nodes if sliced is None else sliced[0]
             found[node] = frozenset().union(*(found[each] for each in sources))
     return found
 
 
 def _source(stack_trace: str) -> str:
-    """Return the innermost line of a stack that is neither a library's nor this package's."""
+    """Return the innermost line of a stack that is neither a library's nor this package's.
+
+    Where the module is itself a library's, the innermost line that is not torch's.
+    """
+    theirs = ""
     for path, line in reversed(_FRAME.findall(stack_trace)):
         file = Path(path)
-        if not _LIBRARIES & set(file.parts) and _OURS not in file.parents:
-            code = linecache.getline(path, int(line)).strip()
-            if code and file.is_file():  # torch makes functions without a file
-                return f"{file.name}:{line} `{code}`"
-    return ""
+        code = linecache.getline(path, int(line)).strip()
+        if not code or not file.is_file() or _OURS & set(file.parents):
+            continue  # torch makes functions without a file
+        if not LIBRARIES & set(file.parts):
+            return f"{file.name}:{line} `{code}`"
+        if not theirs and not NUMERIC & set(file.parts):
+            theirs = f"{file.name}:{line} `{code}`"
+    return theirs

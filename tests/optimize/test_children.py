@@ -26,6 +26,12 @@ def test_a_childs_own_error_is_passed_on_word_for_word(tmp_path):
         run_child(capture_arguments("not_a_ranker", tmp_path), logs=tmp_path, limits=AMPLE)
 
 
+def test_what_a_users_code_prints_does_not_come_between(tmp_path):
+    said = run_child(capture_arguments("talks", tmp_path), logs=tmp_path, limits=AMPLE)
+    assert Path(said["artifact"]).is_dir()
+    assert "the first word" in (tmp_path / "log.txt").read_text()
+
+
 def test_a_crash_names_the_signal_and_the_log(tmp_path):
     with pytest.raises(UserError, match=r"capture crashed with SIGSEGV: see .*log\.txt"):
         run_child(capture_arguments("crashes", tmp_path), logs=tmp_path, limits=AMPLE)

@@ -35,6 +35,19 @@ def unlabelled():
 
 def number():
     return 3
+
+class Heads(Product):
+    def forward(self, user, item):
+        return {"ctr": user, "cvr": item}
+
+def heads(**options):
+    from rankers.adapters import Head
+    ranker = make()
+    module = Head(Heads(), **options) if options else Heads()
+    return Ranker("heads", module, ranker.signature, ranker.evaluation)
+
+def no_such_head():
+    return heads(head="cvt")
 """
 
 
@@ -73,3 +86,16 @@ def test_a_function_in_a_module_makes_a_ranker(source, monkeypatch):
 def test_what_makes_no_ranker_is_refused(source, spec, message):
     with pytest.raises(UserError, match=message):
         load_ranker(spec.format(file=source))
+
+
+def test_a_module_that_returns_several_things_is_told_how_to_pick_one(source):
+    ranker = load_ranker(f"{source}:heads")
+    with pytest.raises(UserError, match=r"ranker 'heads': its module returns dict; expected one"):
+        ranker.score(ranker.evaluation.flat())
+
+
+def test_what_an_adapter_says_is_passed_on_as_it_is(source):
+    ranker = load_ranker(f"{source}:no_such_head")
+    said = r"^ranker 'heads': the module returns dict and no head 'cvt'; did you mean 'cvr'"
+    with pytest.raises(UserError, match=said):
+        ranker.score(ranker.evaluation.flat())
