@@ -132,7 +132,7 @@ def limits(seconds: float, out: Path | None, as_json: bool) -> None:
     """Measure what this generator can do on this machine: its highest rates and its own lag."""
     from bench.limits import find_limits, limits_text
 
-    found = find_limits(seconds=seconds)
+    found = find_limits(seconds=seconds, command=given_command())
     if out is not None:
         import json
 
