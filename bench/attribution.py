@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.measure import apply_load
+from bench.sending import apply_load
 from bench.tables import Table, ms_text
 from rankers.errors import UserError
 

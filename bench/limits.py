@@ -7,6 +7,7 @@ that this process spent, and lag also of those arrivals for which the kernel let
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 
 from bench.arrivals import poisson
 from bench.environment import Environment, environment, load_average
+from bench.latencies import sample_floor
 from bench.load import LoadResult, closed_loop, open_loop
 from bench.null_server import null_server
 from bench.tables import number_text
@@ -74,7 +76,8 @@ class LagLimit:
             target itself took.
         held_up_share: Of them, those before which the kernel let this thread wait for a core for
             over 100 µs in all; None where the kernel does not say.
-        own_p99_us: As ``p99_us``, of the others; None if nobody knows or there are none.
+        own_p99_us: As ``p99_us``, of the others; None if nobody knows, or they are too few for a
+            p99.
         own_added_p99_us: As ``added_p99_us``, of the others.
     """
 
@@ -97,6 +100,8 @@ class Limits:
         lag: Its own lag.
         environment: The machine.
         load_average: Of the last minute before: with others at work, limits are not the machine's.
+        scheduler: What the kernel's scheduler takes this process for, such as ``SCHED_FIFO 50``.
+        command: What reproduces them.
     """
 
     in_process_per_s: float
@@ -105,6 +110,8 @@ class Limits:
     lag: LagLimit
     environment: Environment
     load_average: float
+    scheduler: str
+    command: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the limits as JSON-ready data."""
@@ -112,11 +119,12 @@ class Limits:
         return data | {"environment": self.environment.to_json()}
 
 
-def find_limits(*, seconds: float = 3.0) -> Limits:
+def find_limits(*, seconds: float = 3.0, command: str = "") -> Limits:
     """Measure the generator's limits: about ``5 * seconds`` in all.
 
     Args:
         seconds: For each part.
+        command: What reproduces them.
     """
     busy = load_average()
     free = closed_loop(_nothing, [0], concurrency=1, duration_s=seconds)
@@ -128,6 +136,8 @@ def find_limits(*, seconds: float = 3.0) -> Limits:
         lag=_lag(seconds),
         environment=environment(),
         load_average=busy,
+        scheduler=_scheduler(),
+        command=command,
     )
 
 
@@ -143,13 +153,14 @@ def limits_text(found: Limits) -> str:
         f"lag at {_LAG_RATE_PER_S:.0f}/s": f"p50 {lag.p50_us:.0f} µs, p99 {lag.p99_us:.0f} µs",
         "added to a 1 ms p99": f"{lag.added_p99_us:.0f} µs",
     }
-    if lag.held_up_share is not None and lag.own_added_p99_us is not None:
+    if lag.held_up_share is not None:
+        own = "unknown" if lag.own_added_p99_us is None else f"{lag.own_added_p99_us:.0f} µs"
         lines["the generator's part"] = (
-            f"{lag.own_added_p99_us:.0f} µs, without the {lag.held_up_share:.1%} of requests that "
-            "waited for a core"
+            f"{own}, without the {lag.held_up_share:.1%} of requests that waited for a core"
         )
     cores = found.environment.usable_cores
     lines["load average before"] = f"{found.load_average:.2f} on {cores} cores"
+    lines["scheduled as"] = found.scheduler
     return "\n".join(f"{name:22}{value}" for name, value in lines.items())
 
 
@@ -158,6 +169,14 @@ def _grpc_text(found: GrpcLimit) -> str:
         f"{number_text(found.per_s)} requests/s, {number_text(found.per_core_s)} for each second "
         f"of CPU time ({found.cores:.2f} cores, server {found.server_cores:.2f})"
     )
+
+
+def _scheduler() -> str:
+    names = ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_IDLE")
+    policy = os.sched_getscheduler(0)
+    name = next((each for each in names if getattr(os, each) == policy), str(policy))
+    priority = os.sched_getparam(0).sched_priority
+    return f"{name} {priority}" if priority else f"{name}, nice {os.nice(0)}"
 
 
 def _nothing(_: object) -> None:
@@ -185,14 +204,14 @@ def _lag(seconds: float) -> LagLimit:
     lags = (result.started_s - result.intended_s)[own] * 1e6
     added = (result.response_s - np.array(took))[own] * 1e6
     free = np.diff(waited, prepend=waited[0])[own] <= _HELD_UP_S
-    known = not np.isnan(waited[0])
+    enough = not np.isnan(waited[0]) and free.sum() >= sample_floor(0.99)
     return LagLimit(
         p50_us=float(np.percentile(lags, 50)),
         p99_us=float(np.percentile(lags, 99)),
         added_p99_us=float(np.percentile(added, 99)),
-        held_up_share=float(1 - free.mean()) if known else None,
-        own_p99_us=float(np.percentile(lags[free], 99)) if known and free.any() else None,
-        own_added_p99_us=float(np.percentile(added[free], 99)) if known and free.any() else None,
+        held_up_share=None if np.isnan(waited[0]) else float(1 - free.mean()),
+        own_p99_us=float(np.percentile(lags[free], 99)) if enough else None,
+        own_added_p99_us=float(np.percentile(added[free], 99)) if enough else None,
     )
 
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 # Before any channel is opened: gRPC's calls would block every greenlet otherwise.
 import_module("grpc.experimental.gevent").init_gevent()
 
-import gevent  # noqa: E402 - see above
 import locust.stats  # noqa: E402 - see above
 import numpy as np  # noqa: E402 - see above
 from gevent.pool import Pool  # noqa: E402 - see above
 from locust import LoadTestShape, User, events, task  # noqa: E402 - see above
 
 from bench import arrivals, locust_report  # noqa: E402 - see above
+from bench.alarm import Alarm  # noqa: E402 - see above
 from bench.targets import open_target  # noqa: E402 - see above
 from bench.workload import draw_workload, make_workload  # noqa: E402 - see above
 from rankers.errors import UserError  # noqa: E402 - see above
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from bench.targets import Target
     from bench.workload import Workload
 
-# gevent wakes a sleeper up to 1 ms late: the last stretch is polled, letting others run.
-_POLLED_S = 0.0015
 _CHUNK = 1000
 
 # Locust's documented place for a rounding of one's own; its own is to whole milliseconds.
@@ -95,11 +93,13 @@ class RankUser(User):
         self._random = np.random.default_rng([options.draw_seed, index, number])
         self._next = int(self._random.integers(len(self._prepared)))
         self._pool = Pool(options.in_flight)
+        self._alarm = Alarm()
 
     def on_stop(self) -> None:
         """Wait a moment for what is under way."""
         self._pool.join(timeout=1.0)
         self._pool.kill(block=False)
+        self._alarm.close()
 
     @task
     def rank(self) -> None:
@@ -108,7 +108,7 @@ class RankUser(User):
             self._send(self._place(), time.perf_counter())
             return
         for due in self._schedule():
-            _sleep_until(due)
+            self._alarm.sleep_until(due)
             place = self._place()
             if self._pool.full():
                 self._report(place, None, Dropped("all of --in-flight were under way"))
@@ -218,11 +218,6 @@ def _workload(target: Target, options: Any) -> Workload:
         log = load_log(Path(options.requests), signature)
         return draw_workload(log, seed=options.draw_seed)
     return make_workload(load_recipe(options.workload), signature, seed=options.draw_seed)
-
-
-def _sleep_until(moment: float) -> None:
-    while (left := moment - time.perf_counter()) > 0:
-        gevent.sleep(max(0.0, left - _POLLED_S))
 
 
 _hooks: Any = events

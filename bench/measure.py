@@ -13,21 +13,20 @@ from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import Clocks, cpu_times, environment, load_average
 from bench.gpu_state import watched_gpus
 from bench.latencies import record
-from bench.load import LoadResult, closed_loop, open_loop
 from bench.measurement import Counts, Measurement
 from bench.merging import merge_measurements
+from bench.sending import apply_load
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.load import LoadResult
     from bench.slo import Slo
     from bench.targets import Target
     from bench.workload import Workload
     from rankers.requests import Array
 
-# Beyond this many threads one process spends its time on switching between them.
-_WORKERS_OF_A_SERVER = 64
 # Requests next in size on either side, that a first one of a size is compared with.
 _ALIKE = 10
 # How much further in the workload the next round begins where nobody knows how many it will send; a
@@ -103,7 +102,7 @@ def measure(target: Target, workload: Workload, load: Load, *, command: str = ""
         UserError: The target's scores are not one finite number for each candidate.
     """
     prepared = _prepare(target, workload)
-    return _measure_once(target, prepared, workload, load, command)
+    return _measure_once(target, prepared, workload, load, command, began_at=load.first)
 
 
 def measure_interleaved(
@@ -175,7 +174,9 @@ def measure_rounds(
         turn = _one_round(load, number, rounds)
         for place in random.permutation(len(targets)):
             say(f"round {number + 1} of {rounds}: {names[place]}")
-            part = _measure_once(targets[place], prepared[place], workload, turn, command)
+            part = _measure_once(
+                targets[place], prepared[place], workload, turn, command, began_at=load.first
+            )
             parts[place].append(replace(part, load=load.describe()))
     return parts
 
@@ -221,7 +222,13 @@ def _prepare(target: Target, workload: Workload) -> list[Any]:
 
 
 def _measure_once(
-    target: Target, prepared: Sequence[Any], workload: Workload, load: Load, command: str
+    target: Target,
+    prepared: Sequence[Any],
+    workload: Workload,
+    load: Load,
+    command: str,
+    *,
+    began_at: int,
 ) -> Measurement:
     began, busy, before = dt.datetime.now(dt.UTC), load_average(), cpu_times()
     clocks = Clocks.read()
@@ -248,22 +255,24 @@ def _measure_once(
         timestamp_utc=began.isoformat(timespec="seconds"),
         cpu_s=result.cpu_s,
         wire_bytes=None if sizes is None else int(sizes(workload.requests)[result.index].sum()),
-        unwarmed=_unwarmed(result, candidates, workload, load),
+        unwarmed=_unwarmed(result, candidates, workload, load, began_at),
         clock_drift_s=drift_s,
         timeline=timeline.record(result),
         gpu=watch.states,
     )
 
 
-def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: Load) -> int:
+def _unwarmed(
+    result: LoadResult, candidates: Array, workload: Workload, load: Load, began: int
+) -> int:
     """Count requests that were the first of their size and took over three times as long as others.
 
-    The others are those nearest in size: many candidates take longer than few, cold or not.
+    The others are those nearest in size: many candidates take longer than few, cold or not. The
+    warm-up and earlier rounds sent those from before place ``began`` on.
     """
     if not result.ok:
         return 0
-    # Before: the warm-up, and what earlier rounds sent.
-    sent_before = np.arange(-load.warmup, load.first) % len(workload.requests)
+    sent_before = np.arange(began - load.warmup, load.first) % len(workload.requests)
     warmed = workload.requests.candidates[sent_before]
     sizes, firsts = np.unique(candidates, return_index=True)
     new = firsts[~np.isin(sizes, warmed)]
@@ -272,34 +281,6 @@ def _unwarmed(result: LoadResult, candidates: Array, workload: Workload, load: L
     ranks = np.argsort(by_size)[new]
     usual_s = [np.median(service_s[max(0, each - _ALIKE) : each + _ALIKE + 1]) for each in ranks]
     return int((service_s[ranks] > 3 * np.array(usual_s)).sum())
-
-
-def apply_load(load: Load, target: Target, prepared: Sequence[Any]) -> LoadResult:
-    """Send prepared requests to a target as a load says."""
-    if load.rate_per_s is None:
-        return closed_loop(
-            target,
-            prepared,
-            concurrency=load.concurrency,
-            count=load.count,
-            duration_s=load.duration_s,
-            warmup=load.warmup,
-            first=load.first,
-        )
-    return open_loop(
-        target,
-        prepared,
-        schedule_s=_schedule(load, load.rate_per_s),
-        workers=load.workers or target.instances or _WORKERS_OF_A_SERVER,
-        warmup=load.warmup,
-        first=load.first,
-    )
-
-
-def _schedule(load: Load, rate_per_s: float) -> Array:
-    """Draw the arrivals. A duration stands for the count it has at that rate on average."""
-    count = load.count or max(1, round(rate_per_s * (load.duration_s or 0)))
-    return arrivals.draw(load.pattern, rate_per_s, count=count, seed=load.seed)
 
 
 def round_seconds(part: Measurement) -> Array:

@@ -25,7 +25,8 @@ _HEAD = 9  # bytes of a frame before its payload: length, type, flags, stream
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
 _ACK = _END_STREAM = 1
 _END_HEADERS = 4
-_WINDOW = 2**31 - 1
+_WINDOW = 1 << 24  # bytes under way, of a stream and of the connection: larger requests hang
+_MOST_STREAMS = 2**31 - 1
 _INITIAL_WINDOW = 65_535
 _MAX_STREAMS, _WINDOW_OF_STREAM = 3, 4  # settings
 
@@ -77,7 +78,8 @@ def _talk(connection: socket.socket, answer: bytes) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     pieces = _pieces(answer)
     settings = b"".join(
-        name.to_bytes(2) + _WINDOW.to_bytes(4) for name in (_MAX_STREAMS, _WINDOW_OF_STREAM)
+        name.to_bytes(2) + value.to_bytes(4)
+        for name, value in ((_MAX_STREAMS, _MOST_STREAMS), (_WINDOW_OF_STREAM, _WINDOW))
     )
     wide = (_WINDOW - _INITIAL_WINDOW).to_bytes(4)
     connection.sendall(_frame(_SETTINGS, 0, settings) + _frame(_WINDOW_UPDATE, 0, wide))

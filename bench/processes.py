@@ -106,6 +106,8 @@ def share(load: Load, processes: int) -> list[Load]:
             rate_per_s=None if load.rate_per_s is None else load.rate_per_s / processes,
             # Far from the seeds of rounds, which count up from the load's own.
             seed=load.seed + 1_000_003 * place,
+            # Far from each other in the workload too: two must not send the same rows at once.
+            first=load.first + 1_009 * place,
         )
         for place in range(processes)
     ]

@@ -58,7 +58,7 @@ def limits(seconds: float, out: Path | None, as_json: bool) -> None:
     from bench.limits import find_limits, limits_text
     from rankers.files import write_atomically
 
-    found = find_limits(seconds=seconds)
+    found = find_limits(seconds=seconds, command=given_command())
     if out is not None:
         write_atomically(out, json.dumps(found.to_json(), indent=1) + "\n")
     if as_json:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 KIND = "rankserve-validation-open-loop"
 QUANTILE = 0.99
 # More requests the longer the queue remembers.
-COUNTS = {0.3: 4_000, 0.6: 10_000, 0.9: 80_000}
+COUNTS = {0.3: 5_000, 0.6: 12_000, 0.9: 75_000}
 _WORKERS = 64
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from bench.capacity import RESOLUTION, find_capacity
 from bench.slo import parse_slo
-from bench.targets import CallableTarget
+from bench.targets import CallableTarget, open_target
+from bench.workload import make_workload
+from bench.workload_recipe import load_recipe
 from rankers.errors import UserError
 
 
@@ -68,3 +70,22 @@ def test_a_target_that_fails_every_request_is_named(workload):
 
     with pytest.raises(UserError, match="failed every request: RuntimeError: out of order"):
         find_capacity(CallableTarget("broken", once), workload, parse_slo("p99=10ms"), budget_s=5)
+
+
+@pytest.mark.end_to_end
+def test_a_served_model_has_a_capacity_too(tiny_server):
+    target = open_target(f"grpc://{tiny_server.grpc_url}/tiny")
+    try:
+        requests = make_workload(load_recipe("interactive"), target.signature)
+        found = find_capacity(target, requests, parse_slo("p99=100ms"), budget_s=8, warmup=20)
+    except UserError as error:  # a machine too busy for 1,001 requests in 8 s
+        assert "give --budget" in str(error)  # noqa: PT017 - either is right
+    else:
+        assert found.points
+        for each in found.points:
+            assert each.measurement.target["kind"] == "grpc"
+            assert each.measurement.load["rate_per_s"] == each.rate_per_s
+            assert each.verdict.requests >= each.measurement.counts.ok
+        assert "100 ms" in found.text
+    finally:
+        target.close()

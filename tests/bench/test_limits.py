@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from click.testing import CliRunner
 
 from bench.cli import main
 from bench.environment import Environment
 from bench.limits import OPEN_RATE_PER_S
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results" / "validation"
 
 
 def test_are_measured_and_written(tmp_path):
@@ -32,3 +35,16 @@ def test_are_measured_and_written(tmp_path):
         assert lag["own_p99_us"] >= 0
     assert "requests/s" in done.stdout
     assert "added to a 1 ms p99" in done.stdout
+    assert found["scheduler"].startswith("SCHED_")
+
+
+def test_the_committed_limits_are_those_that_are_promised():
+    found = json.loads((RESULTS / "limits.json").read_text())
+    assert found["in_process_per_s"] >= 20_000
+    assert found["grpc_closed"]["per_core_s"] >= 2_500
+    opened = found["grpc_open"]
+    assert opened["per_s"] >= 0.97 * OPEN_RATE_PER_S
+    assert opened["late_share"] < 0.01
+    assert opened["cores"] < 1
+    assert found["lag"]["own_added_p99_us"] < 100
+    assert found["lag"]["added_p99_us"] < 100

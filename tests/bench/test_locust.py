@@ -216,6 +216,24 @@ def test_sends_the_load_that_bench_run_sends(tiny_server):
     assert all(each["low"] < each["value"] < each["high"] for each in found["ratios"])
 
 
+def test_the_committed_comparison_sent_the_load_and_is_told_of_as_it_is():
+    file = LOCUSTFILE.parent / "results" / "validation" / "locust-agreement.json"
+    found = json.loads(file.read_text())
+    assert found["sent_the_load"] == {"bench": True, "locust": True}
+    turns = found["turns"]
+    ours, theirs = ([locust_turn(each) for each in turns[who]] for who in ("bench", "locust"))
+    assert locust_agreement.agreement(ours, theirs) == found["ratios"]
+    docs = (LOCUSTFILE.parents[1] / "docs" / "load.md").read_text()
+    for each in found["ratios"]:
+        assert f"{each['value'] - 1:.0%} ".replace("%", " %") in docs.replace("\n", " ")
+
+
+def locust_turn(turn):
+    """A turn as it was before JSON made texts of its quantiles."""
+    values = {float(name): value for name, value in turn["percentiles_us"].items()}
+    return turn | {"percentiles_us": values}
+
+
 class TestAgreement:
     @staticmethod
     def turns(*medians):

@@ -16,7 +16,7 @@ ANSWER = bytes(range(256)) * 4
 def call():
     with null_server(ANSWER) as (address, _), grpc.insecure_channel(address) as channel:
         method = channel.unary_unary("/any.Service/AnyMethod", None, None)
-        yield lambda body: method(body, timeout=60.0)
+        yield lambda body: method(body, timeout=20.0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 3_000_000])
@@ -28,6 +28,12 @@ def test_answers_as_many_as_were_sent_at_once_over_one_connection(call):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(call, [bytes(n) for n in range(400)]))
     assert answers == [ANSWER] * 400
+
+
+def test_reads_on_after_as_much_as_one_connection_may_have_under_way(call):
+    body = bytes(3_000_000)
+    for _ in range(8):  # 24 MB, of a window of 16 MiB
+        assert call(body) == ANSWER
 
 
 def test_ends_with_the_block_that_it_was_started_for():

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.validation.open_loop import check_load, check_virtual
+from bench.validation.open_loop import COUNTS, check_load, check_virtual
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results" / "validation"
 
 
-@pytest.mark.parametrize(("load", "count"), [(0.3, 4_000), (0.6, 10_000), (0.9, 80_000)])
+@pytest.mark.parametrize(("load", "count"), sorted(COUNTS.items()))
 def test_by_a_virtual_clock_response_times_are_lindleys_and_p99s_are_theorys(load, count):
     found = check_virtual(load, count, service_s=0.002, seeds=range(4))
     assert found["farthest_from_lindley_us"] < 1e-3
