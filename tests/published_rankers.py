@@ -28,7 +28,7 @@ from rankers.requests import RequestBatch
 STEPS = 15
 
 
-def draw_requests(features, count=30, *, seed=0):
+def draw_requests(features, count=12, *, seed=0):
     """Draw requests of 1 to 40 candidates that fit the features; clicks follow an item's ID."""
     random = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(random.integers(1, 41, count))]).astype(np.int64)
@@ -51,10 +51,11 @@ def _draw(feature, rows, random):
     shape = (rows, *feature.shape)
     if not feature.dtype.startswith("int"):
         return random.standard_normal(shape).astype(feature.dtype)
+    most = min(feature.cardinality, 100)  # few enough to be seen often, and learned
     if feature.padding is None:
-        return random.integers(0, feature.cardinality, shape)
+        return random.integers(0, most, shape)
     # IDs from 5: the first of a vocabulary are padding and special tokens. Some bags are empty.
-    ids = random.integers(5, feature.cardinality, shape)
+    ids = random.integers(5, most, shape)
     sizes = random.integers(0, feature.width + 1, (rows, 1))
     return np.where(np.arange(feature.width) < sizes, ids, feature.padding)
 
@@ -77,14 +78,18 @@ def train(module, batch, loss, *, steps=STEPS):
     module.eval()
 
 
-def _ranker(name, module, features, *, score="probability", loss=None):
-    default = (
+def _ranker(name, module, features, *, score="probability", steps=STEPS):
+    loss = (
         functional.binary_cross_entropy_with_logits
         if score == "logit"
         else functional.binary_cross_entropy
     )
-    loss = loss or (lambda scores, labels: default(scores.reshape(-1), labels))
-    train(module, draw_requests(features, seed=1), loss)
+    train(
+        module,
+        draw_requests(features, seed=1),
+        lambda scores, labels: loss(scores.reshape(-1), labels),
+        steps=steps,
+    )
     return Ranker(name, module, Signature(features, score), draw_requests(features))
 
 
@@ -173,7 +178,14 @@ def deepctr_mmoe():
     from deepctr_torch.models.multitask import MMOE
 
     columns = deepctr_columns()
-    model = MMOE(columns, task_types=("binary", "binary"), task_names=("ctr", "cvr"))
+    model = MMOE(
+        columns,
+        expert_dnn_hidden_units=(32, 16),
+        gate_dnn_hidden_units=(16,),
+        tower_dnn_hidden_units=(16,),
+        task_types=("binary", "binary"),
+        task_names=("ctr", "cvr"),
+    )
     features = deepctr_features(columns, user=("user", "age"))
     call = Call(model, PackedMatrix(features, model.feature_index))
 
@@ -288,7 +300,7 @@ _SIZES = {
 
 def _transformer(name, model, tokens, head):
     module = Head(Call(model, PairEncoding(_QUERY, _DOCUMENT, tokens)), *head[:1], **head[1])
-    return _ranker(name, module, (_QUERY, _DOCUMENT), score=module.score)
+    return _ranker(name, module, (_QUERY, _DOCUMENT), score=module.score, steps=5)
 
 
 def transformers_bert():
@@ -320,6 +332,6 @@ def transformers_distilbert():
     tokens = Feature("tokens", "int64", (16,), cardinality=100, padding=0)
     call = Call(DistilBertForSequenceClassification(config), TokenEncoding(tokens))
     module = Head(call, ("logits", 1), activation="softmax")
-    ranker = _ranker("distilbert", module, (tokens,))
+    ranker = _ranker("distilbert", module, (tokens,), steps=5)
     ranker.evaluation.items["tokens"][:, 0] = 2  # every row begins with [CLS], none is empty
     return ranker
