@@ -87,6 +87,8 @@ def print_artifact(artifact: Artifact) -> None:
         versions = ", ".join(f"{name} {value}" for name, value in step.versions.items())
         lineage.add_row(step.stage, options, f"{step.seconds:.1f}", versions)
     console.print(lineage)
+    for note in manifest.notes:
+        console.print(note, soft_wrap=True)
     for verdict in manifest.verdicts:
         word = "passed" if verdict.passed else "FAILED"
         console.print(f"{verdict.gate} {word}: {verdict.reason}")

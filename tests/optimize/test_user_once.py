@@ -10,10 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from optimize.build import run_stage
 from optimize.capture import capture
+from optimize.cli import main
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.stages.user_once import REPORT
@@ -70,6 +72,11 @@ class TestArtifact:
         before, after = (report[when]["multiply_adds"] for when in ("before", "after"))
         assert sum(after.values()) < sum(before.values()) / 5
         assert once.manifest.notes[-1].startswith("user_once: ")
+
+    def test_inspect_says_what_became_of_it(self, once):
+        done = CliRunner().invoke(main, ["inspect", str(once.folder)])
+        assert "user_once layout" in done.output
+        assert once.manifest.notes[-1] in done.output
 
     def test_one_user_in_a_batch_is_broadcast_not_repeated(self, onnx_once):
         """The encoder's output is gathered by picks: one row of it for one user."""
