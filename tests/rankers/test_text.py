@@ -133,7 +133,8 @@ class TestFiles:
 
         log = TextModel().draw(50)
         options = options_of("cross_encoder", log, overrides={"layers": 1, "width": 8})
-        made = Ranker("cross_encoder", build(**options), log.signature, log.requests, log.files)
+        module = build(**options)
+        made = Ranker("cross_encoder", module, log.signature, log.requests, files=log.files)
         save_checkpoint(tmp_path / "made", made, options, {})
         assert load_checkpoint(tmp_path / "made").files == log.files
         file = tmp_path / "made" / "files" / "tokenizer.json"
