@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench-report clean
@@ -24,8 +25,9 @@ $(READY): pyproject.toml .ci/install-torch .ci/install-torchrec
 demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (DATA=criteo.tsv for real rows)
 	@$(BIN)/python -m bench demo $(if $(DATA),--data $(DATA))
 
-test: lint ## Lint, types, tests
-	@$(BIN)/python -m pytest
+# Two files of tests at a time, each with one thread for torch: nothing asserted there is a time.
+test: lint ## Lint, types, tests (WORKERS=2 at a time)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
