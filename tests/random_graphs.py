@@ -275,6 +275,14 @@ def masked(d):
         d.add(aten.where.self, (mask, x, other), shape)
 
 
+def gated(d):
+    """DIN's Dice."""
+    x, shape = d.pick()
+    p = d.call(aten.sigmoid.default, d.pick(like=shape)[0])
+    rest = d.call(aten.mul.Tensor, d.call(aten.rsub.Scalar, p, 1), d.weight(shape[-1]))
+    d.add(aten.add.Tensor, (d.call(aten.mul.Tensor, p, x), d.call(aten.mul.Tensor, rest, x)), shape)
+
+
 def zeros_of_rows(d):
     width = d.data.draw(st.sampled_from([1, 2, 4]))
     zeros = d.call(aten.zeros.default, [d.rows(), width], dtype=torch.float64)
@@ -284,7 +292,7 @@ def zeros_of_rows(d):
 OPERATORS = (
     linear, elementwise, normalized, binary, broadcast, local_activation, weighted_sum, joined,
     stacked, reduced, dots, attention, merged_rows, transposed_rows, flattened, chosen_columns,
-    masked, zeros_of_rows,
+    masked, zeros_of_rows, gated,
 )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def capacity_figure(capacity: Capacity, ink: str = "black") -> Figure:
             xycoords=("data", "axes fraction"), xytext=(-4, 2), textcoords="offset points",
             ha="right", va="bottom", color=ink, fontsize=9,
         )  # fmt: skip
-    legend(above, ink, loc="upper left")
+    legend(above, ink, loc="center left")
     legend(below, ink, loc="upper left")
     return figure
 

@@ -19,6 +19,7 @@ from optimize.user_once.normalize import normalize
 from optimize.user_once.rewrites.attention import unfold_attention
 from optimize.user_once.rewrites.concats import flatten_stacks, group_concats
 from optimize.user_once.rewrites.dots import split_dots
+from optimize.user_once.rewrites.gates import shorten_gates
 from optimize.user_once.rewrites.linear_layers import split_linear_layers
 from optimize.user_once.rewrites.scalars import add_scalar_biases
 from optimize.user_once.rewrites.sums import multiply_weighted_sums, split_sums
@@ -42,6 +43,7 @@ REWRITES = {
     "linear_layers": split_linear_layers,
     "weighted_sums": multiply_weighted_sums,
     "scalar_biases": add_scalar_biases,
+    "gates": shorten_gates,
     "concats": group_concats,
 }
 # A program that is not expected to take less than this share of the flat one's time is not worth
