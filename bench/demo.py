@@ -230,7 +230,7 @@ def _compare_scores(
 
     predictor = open_predictor(chosen, threads=1)  # as many as an instance of the server has
     evaluation = ranker.evaluation
-    expected = [predictor(request.flat()) for request in evaluation]
+    expected = [predictor(chosen.manifest.columns_of(request)) for request in evaluation]
     total = max(options.requests, len(evaluation))
     different = 0
     scores: list[Array] = []

@@ -124,7 +124,16 @@ class Manifest:
         return (*names, ITEM_TO_REQUEST) if self.layout == "user_once" else names
 
     def columns_of(self, requests: RankingRequest | RequestBatch) -> Columns:
-        """Return requests as the model's `inputs`, by name."""
+        """Return requests as the model's `inputs`, by name.
+
+        Raises:
+            ArtifactError: The model takes wire tensors, not columns.
+        """
+        if self.layout == "wire":
+            raise ArtifactError(
+                f"{self.name!r} was deployed for Triton's ONNX Runtime backend and takes its wire "
+                "tensors: open the artifact that it was deployed from"
+            )
         return requests.joined() if self.layout == "user_once" else requests.flat()
 
     @property

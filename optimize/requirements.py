@@ -50,11 +50,13 @@ def _requirement(name: str, value: str) -> tuple[str, bool, str]:
 
 
 def _scores(artifact: Artifact) -> tuple[str, bool, str]:
-    """Open it and score a few random rows."""
-    from optimize.samples import sample_columns
+    """Open it and score a few random candidates."""
+    from optimize.samples import sample_requests
 
+    manifest = artifact.manifest
     try:
-        scores = open_predictor(artifact)(sample_columns(artifact.manifest.signature, 3))
+        columns = manifest.columns_of(sample_requests(manifest.signature, [3]))
+        scores = open_predictor(artifact)(columns)
     except UserError as error:
         return ("scores", False, str(error))
     finite = bool(np.isfinite(scores).all()) and scores.shape == (3,)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from rankers.errors import UserError
+from rankers.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,10 +72,15 @@ class UserOnce:
                 candidates=self.candidates,
                 always=self.when == "always",
             )
-        except UserError as error:
+        except Exception as error:
             if self.when == "always":
                 raise
-            found = Rewritten(None, f"kept flat: {error}")
+            # The flat program is right whatever the rewrite met, so a run goes on with it.
+            reason = str(error)
+            if not isinstance(error, UserError):
+                traceback.print_exc()  # into the stage's log
+                reason = in_one_line(error)
+            found = Rewritten(None, f"kept flat: {reason}")
         save_program(program if found.program is None else found.program, folder / PROGRAM)
         (folder / REPORT).write_text(json.dumps(found.to_json(), indent=1) + "\n")
         return replace(

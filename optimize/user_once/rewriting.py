@@ -26,6 +26,7 @@ from optimize.user_once.rewrites.sums import multiply_weighted_sums, split_sums
 from optimize.user_once.split import split, splittable_sides
 from optimize.user_once.verify import check_split
 from optimize.user_once.work import Work, work_of
+from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
 
 if TYPE_CHECKING:
@@ -110,8 +111,13 @@ def rewrite_user_once(
 
     Raises:
         UserError: The user's part has an operator that mixes rows, and so cannot be computed once
-            for each of several users; it is named.
+            for each of several users; it is named. Or a feature has the name of the index.
     """
+    if ITEM_TO_REQUEST in names:
+        raise UserError(
+            f"a feature is called {ITEM_TO_REQUEST!r}, which is what says whose a candidate is: "
+            "give it another name"
+        )
     if not user or len(user) == len(names):
         side = "user" if user else "item"
         return Rewritten(None, f"every feature is the {side}'s: nothing to compute once")

@@ -16,10 +16,11 @@ from torch import nn
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.cli import main
+from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.stages.user_once import REPORT
-from optimize.user_once.rewriting import rewrite_user_once
+from optimize.user_once.rewriting import REWRITES, rewrite_user_once
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
 
@@ -73,6 +74,10 @@ class TestArtifact:
         assert sum(after.values()) < sum(before.values()) / 5
         assert once.manifest.notes[-1].startswith("user_once: ")
 
+    def test_check_scores_it_as_it_takes_requests(self, onnx_once):
+        checks = {name: passed for name, passed, _ in check_artifact(onnx_once)}
+        assert checks["scores"]
+
     def test_inspect_says_what_became_of_it(self, once):
         done = CliRunner().invoke(main, ["inspect", str(once.folder)])
         assert "user_once layout" in done.output
@@ -105,6 +110,26 @@ class TestArtifact:
 @pytest.fixture(scope="module")
 def all_item(store):
     return capture(history_rankers.all_item(), store, candidates=(1, 5))
+
+
+class TestWhatStandsInItsWay:
+    def test_a_feature_with_the_name_of_the_index_is_refused(self):
+        with pytest.raises(UserError, match="give it another name"):
+            rewrite_user_once(None, ("user", ITEM_TO_REQUEST), ("user",), None)
+
+    def test_a_run_goes_on_with_the_flat_program_and_the_log_has_the_whole_story(
+        self, flat, store, monkeypatch, capfd
+    ):
+        def broken(graph, request):
+            raise KeyError("a node")
+
+        monkeypatch.setitem(REWRITES, "dots", broken)
+        kept = run_stage("user_once", {"candidates": 150}, flat, store)
+        assert kept.manifest.layout == "flat"
+        assert "kept flat: KeyError" in kept.manifest.notes[-1]
+        assert "Traceback" in capfd.readouterr().err
+        with pytest.raises(KeyError):
+            run_stage("user_once", {"candidates": 150, "when": "always"}, flat, store)
 
 
 class TestWhereItDoesNotPay:

@@ -8,8 +8,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from optimize.artifact import open_artifact
 from optimize.build import run_stage
 from optimize.capture import capture
+from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.triton.config import CONFIG, ServingOptions, read_config
@@ -41,6 +43,14 @@ def test_flattened_requests_get_the_scores_of_the_user_once_graph(artifact, depl
     (scores,) = session.run(None, pack_ragged(history_rankers.SIGNATURE, batch))
     assert scores.shape == (sum(counts),)
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_what_was_deployed_is_not_taken_for_a_model_of_columns(deployed):
+    checks = {name: (passed, said) for name, passed, said in check_artifact(
+        open_artifact(deployed.folder))}  # fmt: skip
+    passed, said = checks["scores"]
+    assert not passed
+    assert "open the artifact that it was deployed from" in said
 
 
 def test_where_requests_end_decides_whose_candidates_are_scored(artifact, deployed):
