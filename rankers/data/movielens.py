@@ -66,11 +66,6 @@ _FORMS = (
 )  # fmt: skip
 
 
-def is_movielens(folder: Path) -> bool:
-    """Return whether a folder holds one of the data sets."""
-    return any((folder / each.ratings).is_file() for each in _FORMS)
-
-
 def read_movielens(folder: Path, *, rows: int | None = None) -> RankingLog:
     """Read a data set to a log.
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from rankers.requests import Array
 
-MAGIC = b"PAR1"
 COLUMNS = ("request", "label", *COUNTS, *CARDINALITIES, "probability")
 
 
