@@ -158,6 +158,21 @@ def arguments(node: Node) -> dict[str, Any]:
     return defaults | given | node.kwargs
 
 
+def stand_in(node: Node, value: Node, *facts: dict[Node, Any]) -> None:
+    """Let all that reads a node read a value in its place.
+
+    Args:
+        node: What was rewritten.
+        value: What computes the same.
+        facts: What is known by node, such as shapes and sides: of the value it is known then, too,
+            so that what reads it can be rewritten next.
+    """
+    node.replace_all_uses_with(value)
+    for known in facts:
+        if node in known:
+            known.setdefault(value, known[node])
+
+
 def dimension(value: int, rank: int) -> int:
     """Return a dimension counted from the front."""
     return value % rank if rank else 0

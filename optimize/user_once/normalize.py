@@ -121,7 +121,10 @@ def _drop_reshapes_there_and_back(graph: FlatGraph) -> None:
         if before.target not in _RESHAPES or not isinstance(before.args[0], Node):
             continue
         source = before.args[0]
-        same = shapes.get(source) == shapes[node] and shapes[source][-1:] == shapes[before][-1:]
+        same = (
+            shapes.get(source) == shapes[node]
+            and shapes[source][-1:] == shapes.get(before, ())[-1:]
+        )
         if not same or shapes[node][-1] < 0:
             continue
         value = source

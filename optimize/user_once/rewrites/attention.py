@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from optimize.flat_graph import arguments, aten
+from optimize.flat_graph import arguments, aten, stand_in
 
 if TYPE_CHECKING:
     from optimize.flat_graph import FlatGraph
@@ -27,6 +27,8 @@ def unfold_attention(graph: FlatGraph, request: Request) -> list[str]:  # noqa: 
             continue
         given = arguments(node)
         query, key, value, mask = (given[name] for name in ("query", "key", "value", "attn_mask"))
+        if query not in shapes or key not in shapes:
+            continue
         plain = not (given["dropout_p"] or given["is_causal"] or given["enable_gqa"])
         if not plain or sides[query] in {"user", "none"} or sides[key] != "user":
             continue
@@ -44,8 +46,7 @@ def unfold_attention(graph: FlatGraph, request: Request) -> list[str]:  # noqa: 
                 logits = call(aten.add.Tensor, (logits, mask))
             weights = call(aten.softmax.int, (logits, -1))
             read = call(aten.matmul.default, (weights, value))
-        node.replace_all_uses_with(read)
-        shapes[read], sides[read] = shapes[node], "both"
+        stand_in(node, read, shapes, sides)
         done.append(f"attention over the user's keys, {shapes[key][-2]} of them")
     graph.clean()
     return done

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from optimize.flat_graph import arguments, aten, dimension
+from optimize.flat_graph import arguments, aten, dimension, stand_in
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -45,12 +45,15 @@ def _flatten_stacks(graph: FlatGraph) -> list[str]:
         if shapes[node] != (-1, shapes[source][1] * shapes[source][2]):
             continue
         parts = arguments(source)["tensors"]
+        if any(each not in shapes for each in parts):
+            continue
         with graph.module.graph.inserting_before(node):
             flat = [
                 each if len(shapes[each]) == 2 else call(aten.flatten.using_ints, (each, 1, 2))
                 for each in parts
             ]
-            node.replace_all_uses_with(call(aten.cat.default, (flat, 1)))
+            joined = call(aten.cat.default, (flat, 1))
+        stand_in(node, joined, shapes)
         done.append(f"flattened stack of {len(parts)} values")
     graph.clean()
     return done
@@ -109,8 +112,7 @@ def group_concats(graph: FlatGraph, request: Request) -> list[str]:  # noqa: ARG
                 whole = own or node.target is aten.stack.default
                 values += [call(node.target, (run, along))] if whole else run
             grouped = call(aten.cat.default, (values, along))
-        node.replace_all_uses_with(grouped)
-        sides[grouped] = "both"
+        stand_in(node, grouped, sides)
         gathered = sum(len(run) for own, run in runs if own)
         times = sum(own for own, _ in runs)
         done.append(f"{gathered} of {len(parts)} values repeated with {times} gathers")

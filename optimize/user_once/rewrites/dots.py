@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from optimize.flat_graph import arguments, aten, dimension
+from optimize.flat_graph import arguments, aten, dimension, stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,9 +152,8 @@ class _Dots:
         total = self._call(aten.cat.default, results, 1)
         back = torch.empty(len(order), dtype=torch.int64)
         back[torch.tensor(order)] = torch.arange(len(order))
-        self._node.replace_all_uses_with(
-            self._call(aten.index_select.default, total, 1, self._constant(back))
-        )
+        ordered = self._call(aten.index_select.default, total, 1, self._constant(back))
+        stand_in(self._node, ordered, self._shapes, self._sides)
 
     def _choose(self, dots: Node, cells: list[tuple[int, int, int]], size: tuple[int, int]) -> Node:
         """Return chosen cells of ``[rows, *size]``, ``[rows, n]``."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from optimize.flat_graph import arguments, aten
+from optimize.flat_graph import arguments, aten, stand_in
 from optimize.user_once.cost import Cost, Request, elementwise, product
 from optimize.user_once.normalize import broadcast
 from optimize.user_once.rewrites.linear_terms import TAKEN_APART, Term, Terms
@@ -215,9 +215,7 @@ class _Layer:
             leading = broadcast(leading, shape) or ()
         if leading != self._shapes[self._node][:-1]:
             total = self._call(aten.expand_as.default, total, self._source)
-        self._shapes[total] = self._shapes[self._node]
-        self._sides[total] = self._sides[self._node]
-        self._node.replace_all_uses_with(total)
+        stand_in(self._node, total, self._shapes, self._sides)
 
     def _own(self, groups: list[_Group], products: tuple[_Product, ...]) -> _Group | None:
         """Return what is each candidate's own, ``[rows, 1, …]``, if a product can take it in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optimize.flat_graph import arguments, aten
+from optimize.flat_graph import arguments, aten, stand_in
 
 if TYPE_CHECKING:
     from optimize.flat_graph import FlatGraph
@@ -30,7 +30,8 @@ def add_scalar_biases(graph: FlatGraph, request: Request) -> list[str]:  # noqa:
             product = call(aten.linear.default, (given["input"], given["weight"]))
             numbers = call(aten.squeeze.dim, (product, -1))
             biased = call(aten.add.Tensor, (numbers, given["bias"]))
-            node.replace_all_uses_with(call(aten.unsqueeze.default, (biased, -1)))
+            vectors = call(aten.unsqueeze.default, (biased, -1))
+        stand_in(node, vectors, shapes)
         done.append(f"bias of a layer with one output, {abs(shape[-2])} places")
     graph.clean()
     return done

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from optimize.flat_graph import arguments, aten, dimension
+from optimize.flat_graph import arguments, aten, dimension, stand_in
 
 if TYPE_CHECKING:
     from optimize.flat_graph import FlatGraph, Shape, Side
@@ -45,8 +45,7 @@ def multiply_weighted_sums(graph: FlatGraph, request: Request) -> list[str]:  # 
             total = call(aten.matmul.default, (row, h))
             if not given["keepdim"]:
                 total = call(aten.squeeze.dim, (total, 1))
-        node.replace_all_uses_with(total)
-        shapes[total], sides[total] = shapes[node], "both"
+        stand_in(node, total, shapes, sides)
         done.append(f"weighted sum of {shapes[h][1]} vectors of the user")
     graph.clean()
     return done
@@ -98,8 +97,7 @@ def split_sums(graph: FlatGraph, request: Request) -> list[str]:  # noqa: ARG001
             total = call(aten.add.Tensor, tuple(sums))
             if node.target is aten.mean.dim:
                 total = call(aten.div.Tensor, (total, shapes[stacked][along]))
-        node.replace_all_uses_with(total)
-        shapes[total], sides[total] = shapes[node], "both"
+        stand_in(node, total, shapes, sides)
         done.append(f"sum of {len(users)} values of the user and {len(others)} others")
     graph.clean()
     return done
