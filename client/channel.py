@@ -57,10 +57,7 @@ def explain(
     code, details = error.code(), " ".join((error.details() or "").split())
     where = f"model {model!r} at {url}"
     if code == grpc.StatusCode.DEADLINE_EXCEEDED or "timeout expired" in details.lower():
-        return DeadlineExceeded(
-            f"{where}: no scores within {timeout_s * 1000:g} ms: "
-            "allow more time, send fewer candidates or fewer requests at once"
-        )
+        return too_late(url, model, timeout_s)
     if "maximum queue size" in details:
         return ServerOverloaded(
             f"{where}: its queue is full: send fewer requests at once, or serve more instances"
@@ -75,6 +72,14 @@ def explain(
             f"gRPC host:port ({details})"
         )
     return ModelFailed(f"{where}: {_without_preamble(details)} ({code.name})")
+
+
+def too_late(url: str, model: str, timeout_s: float) -> DeadlineExceeded:
+    """Return what a missed deadline is, as an exception to raise."""
+    return DeadlineExceeded(
+        f"model {model!r} at {url}: no scores within {timeout_s * 1000:g} ms: "
+        "allow more time, send fewer candidates or fewer requests at once"
+    )
 
 
 def _missing(stub: Any, url: str, model: str, details: str) -> RankClientError:

@@ -9,9 +9,10 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from client.channel import explain, open_channel
+from client.channel import explain, open_channel, too_late
 from client.errors import InvalidRequest, RankClientError
 from client.served_model import ServedModel
+from client.unhurried import UnhurriedCall
 from rankers.requests import RequestError
 
 if TYPE_CHECKING:
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
 
+# How long closing a client waits for what it no longer waited for.
+_DRAIN_S = 5.0
+
 
 class RankerClient:
     """Asks one model of one server for scores. Safe to use from several threads.
+
+    A request that misses its deadline is left to its end, not cancelled: see `client.unhurried`.
 
     Args:
         url: The server's gRPC ``host:port``.
@@ -35,6 +41,7 @@ class RankerClient:
         self.model = model
         self.timeout_s = timeout_s
         self._channel, self._stub = open_channel(url)
+        self._infer = UnhurriedCall(self._stub.ModelInfer)
         self._lock = threading.Lock()
         self._served: ServedModel | None = None
 
@@ -89,7 +96,11 @@ class RankerClient:
         return self._described().signature
 
     def close(self) -> None:
-        """Close the channel; requests under way fail."""
+        """Close the channel, when requests that missed their deadline have ended (5 s at most).
+
+        Requests that other threads still wait for fail.
+        """
+        self._infer.drain(_DRAIN_S)
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -109,7 +120,9 @@ class RankerClient:
         except RequestError as error:
             raise InvalidRequest(f"model {self.model!r} at {self.url}: {error}") from error
         try:
-            response = self._stub.ModelInfer(message, timeout=timeout_s)
+            response = self._infer(message, timeout_s)
+        except TimeoutError as error:
+            raise too_late(self.url, self.model, timeout_s) from error
         except grpc.RpcError as error:
             raise self._explained(error, timeout_s) from error
         return served.scores(response, request.candidates)
