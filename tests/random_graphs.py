@@ -283,6 +283,29 @@ def gated(d):
     d.add(aten.add.Tensor, (d.call(aten.mul.Tensor, p, x), d.call(aten.mul.Tensor, rest, x)), shape)
 
 
+def standardized_gate(d):
+    """Dice of a layer, as batch norm of evaluation makes it; what is gated may be read again."""
+    x, shape = d.pick()
+    outputs = d.data.draw(st.sampled_from([1, 2]))
+    bias = d.weight(outputs) if d.data.draw(st.booleans()) else None
+    x, shape = (
+        d.call(aten.linear.default, x, d.weight(outputs, shape[-1]), bias),
+        (
+            *shape[:-1],
+            outputs,
+        ),
+    )
+    scale = d.constant(torch.linspace(0.6, 1.7, outputs, dtype=torch.float64))
+    shifted = d.call(aten.add.Tensor, d.call(aten.mul.Tensor, x, scale), d.weight(outputs))
+    p = d.call(aten.sigmoid.default, shifted)
+    share = d.constant(torch.linspace(0.8, -0.5, outputs, dtype=torch.float64))
+    rest = d.call(aten.mul.Tensor, d.call(aten.rsub.Scalar, p, 1), share)
+    both = (d.call(aten.mul.Tensor, p, x), d.call(aten.mul.Tensor, rest, x))
+    d.add(aten.add.Tensor, both, shape)
+    if d.data.draw(st.booleans()):
+        d.add(aten.neg.default, (x,), shape)
+
+
 def zeros_of_rows(d):
     width = d.data.draw(st.sampled_from([1, 2, 4]))
     zeros = d.call(aten.zeros.default, [d.rows(), width], dtype=torch.float64)
@@ -292,7 +315,7 @@ def zeros_of_rows(d):
 OPERATORS = (
     linear, elementwise, normalized, binary, broadcast, local_activation, weighted_sum, joined,
     stacked, reduced, dots, attention, merged_rows, transposed_rows, flattened, chosen_columns,
-    masked, zeros_of_rows, gated,
+    masked, zeros_of_rows, gated, standardized_gate,
 )  # fmt: skip
 
 

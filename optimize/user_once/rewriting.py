@@ -22,6 +22,7 @@ from optimize.user_once.rewrites.dots import split_dots
 from optimize.user_once.rewrites.gates import shorten_gates
 from optimize.user_once.rewrites.linear_layers import split_linear_layers
 from optimize.user_once.rewrites.scalars import add_scalar_biases
+from optimize.user_once.rewrites.standardized_gates import fold_standardized_gates
 from optimize.user_once.rewrites.sums import multiply_weighted_sums, split_sums
 from optimize.user_once.split import split, splittable_sides
 from optimize.user_once.verify import check_split
@@ -41,6 +42,7 @@ REWRITES = {
     "dots": split_dots,
     "stacks": flatten_stacks,
     "sums": split_sums,
+    "standardized_gates": fold_standardized_gates,
     "linear_layers": split_linear_layers,
     "weighted_sums": multiply_weighted_sums,
     "scalar_biases": add_scalar_biases,

@@ -24,12 +24,12 @@ def shorten_gates(graph: FlatGraph, request: Request) -> list[str]:  # noqa: ARG
     done = []
     call = graph.module.graph.call_function
     for node in graph.nodes:
-        found = _gate(graph, node)
+        found = find_gate(graph, node)
         if found is None:
             continue
         p, x, other = found
         a = graph.held(other)
-        assert a is not None  # noqa: S101 - `_gate` found it
+        assert a is not None  # noqa: S101 - `find_gate` found it
         with graph.module.graph.inserting_before(node):
             rest = graph.constant(f"{node.name}_rest", 1 - a, node)
             share = call(aten.add.Tensor, (call(aten.mul.Tensor, (p, rest)), other))
@@ -39,7 +39,7 @@ def shorten_gates(graph: FlatGraph, request: Request) -> list[str]:  # noqa: ARG
     return done
 
 
-def _gate(graph: FlatGraph, node: Node) -> tuple[Node, Node, Node] | None:
+def find_gate(graph: FlatGraph, node: Node) -> tuple[Node, Node, Node] | None:
     """Return p, x and the constant a of ``p x + (1 - p) a x``."""
     if node.target is not aten.add.Tensor or arguments(node)["alpha"] != 1:
         return None

@@ -109,10 +109,17 @@ class _Layer:
         return [f"linear layer of {self._weight.shape[1]} columns: {parts}{by_matrix}"]
 
     def _groups(self, terms: list[Term]) -> list[_Group]:
-        """Put terms together by side and shape; each value's weights are added up."""
+        """Put terms together by shape, the user's apart; each value's weights are added up.
+
+        What is the item's goes with what is both's, if there is such: one product of a candidate's
+        columns side by side is cheaper than two and their sum.
+        """
         found: dict[tuple[Side, Shape], dict[Node, Tensor]] = {}
+        sides, shapes = self._sides, self._shapes
+        mixed = {shapes[term.value][:-1] for term in terms if sides[term.value] == "both"}
         for term in terms:
-            key = (self._sides[term.value], self._shapes[term.value][:-1])
+            side, leading = sides[term.value], shapes[term.value][:-1]
+            key = ("both" if side == "item" and leading in mixed else side, leading)
             weights = found.setdefault(key, {})
             if term.value not in weights:
                 width = self._terms.width(term.value)

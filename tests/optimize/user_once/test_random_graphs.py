@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import NAMES, USER, random_graphs, sample
 
-from optimize.flat_graph import FlatGraph
+from optimize.flat_graph import FlatGraph, export_module
 from optimize.user_once.cost import Request
-from optimize.user_once.rewriting import REWRITES, rewrite
+from optimize.user_once.rewriting import REWRITES, rewrite, rewrite_user_once
 from optimize.user_once.split import split, splittable_sides
 
 COUNTS = ((1,), (9,), (5, 1, 3), (2, 2), (40, 1))
@@ -25,13 +25,16 @@ def difference(one, other):
 
 def compare_split(flat, graph, tolerance):
     module, _ = split(graph, splittable_sides(graph))
+    compare_joined(flat, lambda *columns: module(*columns)[0], tolerance)
+
+
+def compare_joined(flat, score, tolerance):
     for counts in COUNTS:
         users, items = sample(len(counts), seed=1), sample(sum(counts), seed=2)
         index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         columns = {name: users[name][index] if name in USER else items[name] for name in NAMES}
         apart = [users[name] if name in USER else items[name] for name in NAMES]
-        (scores,) = module(*apart, index)
-        assert difference(scores, flat.score(columns)) <= tolerance, counts
+        assert difference(score(*apart, index), flat.score(columns)) <= tolerance, counts
 
 
 def copied(graph):
@@ -57,6 +60,16 @@ def test_split_alone_they_score_the_same(graph):
     flat = copied(graph)
     rewrite(graph, Request(), rewrites=())
     compare_split(flat, graph, 1e-12)
+
+
+# A program is traced twice for each, which takes seconds.
+@settings(common, max_examples=5)
+@given(random_graphs())
+def test_from_program_to_program_they_score_the_same(graph):
+    columns = {name: sample(11)[name] for name in NAMES}
+    program = export_module(graph.module, columns, dict.fromkeys(columns, "rows"))
+    found = rewrite_user_once(program, NAMES, USER, sample, always=True)
+    compare_joined(graph, found.program.module(), 1e-12)
 
 
 @pytest.mark.parametrize("name", REWRITES)

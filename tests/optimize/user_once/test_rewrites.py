@@ -10,7 +10,7 @@ from torch.export import Dim, export
 from optimize.flat_graph import aten, flat_graph
 from optimize.user_once.cost import Request
 from optimize.user_once.normalize import normalize
-from optimize.user_once.rewriting import REWRITES
+from optimize.user_once.rewriting import REWRITES, rewrite
 
 NAMES = ("user", "history", "item")
 WIDTH = 4
@@ -51,6 +51,28 @@ class Activation(nn.Module):
         p = torch.sigmoid(x)
         weights = self.out(p * x + (1 - p) * self.alpha * x)
         return (weights * history).sum(1).sum(1) + user.sum(1)
+
+
+class Standardized(nn.Module):
+    """Dice as trained: by running statistics, read by a layer and once by something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(2 * WIDTH, 3), nn.Linear(3, 2)])
+        self.norms = nn.ModuleList([nn.BatchNorm1d(n, affine=False) for n in (3, 2)])
+        self.alphas = nn.ParameterList([torch.tensor([0.3, -0.2, 0.9]), torch.tensor([0.1, 0.0])])
+        self.out = nn.Linear(2, 1)
+        for norm in self.norms:
+            norm.running_mean.uniform_(-1, 1)
+            norm.running_var.uniform_(0.2, 2)
+
+    def forward(self, user, history, item):
+        value = torch.cat([history, item.unsqueeze(1).expand_as(history)], -1)
+        for layer, norm, alpha in zip(self.layers, self.norms, self.alphas, strict=True):
+            x = layer(value)
+            p = torch.sigmoid(norm(x.flatten(0, -2)).reshape(x.shape))
+            value = p * x + (1 - p) * alpha * x
+        return self.out(value).sum((1, 2)) + value.sum((1, 2)) + user.sum(1)
 
 
 class Dots(nn.Module):
@@ -113,6 +135,7 @@ def graph_of(module):
         ("weighted_sums", Activation, ["weighted sum of 9 vectors"]),
         ("scalar_biases", Activation, ["a layer with one output, 9 places"]),
         ("gates", Activation, ["gate between"]),
+        ("standardized_gates", Standardized, ["gate of 3 channels", "gate of 2 channels"]),
         ("dots", Dots, ["dots of 10 vectors of the user and 1 others"]),
         ("sums", Dots, ["sum of 1 values", "sum of 1 values"]),
         ("attention", Attending, ["attention over the user's keys, 9"]),
@@ -141,6 +164,36 @@ def test_a_gate_takes_three_operators():
     ]
     assert gate.args[1].args[0].target is aten.mul.Tensor
     assert not [node for node in graph.nodes if node.target is aten.rsub.Scalar]
+
+
+def test_a_standardized_gate_takes_four_operators_and_the_next_layers_weights():
+    graph = graph_of(Standardized())
+    rewrite(graph, Request(200), rewrites=("standardized_gates",))
+    (first, _) = (node for node in graph.nodes if node.target is aten.sigmoid.default)
+    (share,) = first.users
+    (gate,) = share.users
+    (reader,) = gate.users
+    assert reader.target is aten.linear.default
+    taken = [aten.sub.Tensor, aten.sigmoid.default, aten.add.Tensor, aten.mul.Tensor]
+    between = [
+        each.target
+        for each in graph.nodes[graph.nodes.index(first.args[0]) + 1 : graph.nodes.index(reader)]
+        if each.op == "call_function"
+    ]
+    assert sorted(map(str, between)) == sorted(map(str, taken))
+
+
+@pytest.mark.parametrize("spoil", ["a of one", "a value read elsewhere"])
+def test_a_standardized_gate_stays_where_it_cannot_be_had(spoil):
+    module = Standardized()
+    if spoil == "a of one":
+        for alpha in module.alphas:
+            alpha.data.fill_(1)
+    else:
+        module.layers[0].register_forward_hook(lambda _, __, x: x + x.sum() * 0)
+        module.layers[1].register_forward_hook(lambda _, __, x: x + x.sum() * 0)
+    graph = graph_of(module)
+    assert not rewrite(graph, Request(200), rewrites=("standardized_gates",))
 
 
 def test_everything_has_a_test_here():
