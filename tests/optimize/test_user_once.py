@@ -18,8 +18,9 @@ from optimize.capture import capture
 from optimize.cli import main
 from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
-from optimize.samples import sample_requests
+from optimize.samples import sample_requests, sample_tensors
 from optimize.stages.user_once import REPORT
+from optimize.torch_program import load_program
 from optimize.user_once.rewriting import REWRITES, rewrite_user_once
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
@@ -146,14 +147,19 @@ class TestWhereItDoesNotPay:
     def test_a_request_of_one_candidate_stays_flat(self, flat, store):
         kept = run_stage("user_once", {"candidates": 1}, flat, store)
         assert kept.manifest.layout == "flat"
-        assert "1 candidates" in kept.manifest.notes[-1]
+        assert "for 1 candidate," in kept.manifest.notes[-1]
 
     @pytest.mark.parametrize("user", [(), ("history", "age", "item", "price")])
-    def test_a_ranker_of_one_side_stays_flat(self, user):
+    def test_a_ranker_of_one_side_stays_flat_and_is_reported_as_it_is(self, all_item, user):
         names = ("history", "age", "item", "price")
-        found = rewrite_user_once(None, names, user, None)
+        sample = sample_tensors(history_rankers.SIGNATURE)
+        found = rewrite_user_once(load_program(all_item.model_path), names, user, sample)
         assert found.program is None
         assert "nothing to compute once" in found.reason
+        side = "user" if user else "item"
+        operators = found.before.work.operators
+        assert operators[side] > 0
+        assert sum(operators.values()) == operators[side] + operators["none"]
 
 
 class TestRowsThatMix:
