@@ -16,6 +16,7 @@ COLOURS = {"user": "#2f7fd6", "item": "#d9660d", "both": "#8a68d0", "none": "#7d
 FRONTIER = "#d2453b"
 WORDS = {"user": "the user's", "item": "the item's", "both": "of both", "none": "of neither"}
 _SHORT = {"scaled_dot_product_attention": "attention", "constant_pad_nd": "pad", "cat": "concat"}
+TIMES = "\N{MULTIPLICATION SIGN}"
 _LONGEST = 27  # characters of a line
 _ABOVE = 62.0  # for the legend and the lanes' headings
 _MARGIN = 14.0
@@ -81,7 +82,7 @@ class Drawing:
 
 def lines_of(group: Group) -> tuple[str, ...]:
     """Return what is written in a group's box: its name, what it does, how much."""
-    times = f"{group.times} × " if group.times > 1 else ""
+    times = f"{group.times} {TIMES} " if group.times > 1 else ""
     if group.kind == "column":
         return (_end(group.label), f"{times}{shape_text(group.shape)}".strip() or "one value")
     size = [shape_text(group.shape)] if group.shape else []
@@ -167,7 +168,11 @@ def _flow(edge: Edge) -> str:
         return f"{shape_text(edge.values[0].shape)} {size}".strip()
     shapes = {each.shape for each in edge.values}
     each = shape_text(next(iter(shapes))) if len(shapes) == 1 else ""
-    return f"{len(edge.values)} × {each} {size}" if each else f"{len(edge.values)} values, {size}"
+    return (
+        f"{len(edge.values)} {TIMES} {each} {size}"
+        if each
+        else f"{len(edge.values)} values, {size}"
+    )
 
 
 def _operators(group: Group) -> list[str]:
@@ -178,7 +183,7 @@ def _operators(group: Group) -> list[str]:
     found = []
     for name, times in groupby(named):
         count = len(list(times))
-        found.append(f"{count} × {name}" if count > 1 else name)
+        found.append(f"{count} {TIMES} {name}" if count > 1 else name)
     return found
 
 

@@ -11,6 +11,7 @@ All lengths are in pixels; the frontier is at x = 0.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class _Ranks:
               for rank in range(first.rank + 1, last.rank)),
             last,
         ]  # fmt: skip
-        for one, other in zip(way, way[1:], strict=False):
+        for one, other in pairwise(way):
             one.below.append(other)
             other.above.append(one)
         return way
@@ -220,7 +221,7 @@ class _Ranks:
         if not row:
             return
         widths = [x.width for x in row]
-        steps = [(a + b) / 2 + _APART for a, b in zip(widths, widths[1:], strict=False)]
+        steps = [(a + b) / 2 + _APART for a, b in pairwise(widths)]
         offsets = np.concatenate([[0.0], np.cumsum(steps)])
         places = isotonic_regression(np.array(wanted) - offsets).x
         if self._split:

@@ -9,6 +9,7 @@ still too many groups, those of one module do, the deepest modules first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from optimize.diagnosis.trace import place_of, tensors
@@ -148,9 +149,7 @@ class _Groups:
         depth = max((_depth(each.path) for each in self._all()), default=0)
         while depth > 1 and sum(not each.is_column for each in self._all()) > most:
             depth -= 1
-            self._join_modules(
-                lambda path, to=depth: _cut(path, to) if _depth(path) >= to else None
-            )
+            self._join_modules(partial(_cut, depth=depth))
 
     def _join_modules(self, module_of: Callable[[str], str | None]) -> None:
         """Let each group go with what reads it where both are of one module."""
@@ -266,8 +265,9 @@ def _depth(path: str | None) -> int:
     return path.count(".") + 1 if path else 0
 
 
-def _cut(path: str, depth: int) -> str:
-    return ".".join(path.split(".")[:depth])
+def _cut(path: str, depth: int) -> str | None:
+    """Return the module that many levels down; None for a path that is not as deep."""
+    return ".".join(path.split(".")[:depth]) if _depth(path) >= depth else None
 
 
 def _layer(path: str) -> str | None:
