@@ -20,6 +20,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 _LONGEST = 27  # characters of a line
 _ABOVE = 62.0  # for the legend and the lanes' headings
 _MARGIN = 14.0
+_LEGEND = 100.0  # for each side
 _LINE_HEIGHT, _PADDING = 15.0, 8.0
 
 
@@ -57,14 +58,17 @@ class Drawing:
         groups, edges = self.diagram.groups, self.diagram.edges
         texts = [lines_of(each) for each in groups]
         layout = lay_out(self.diagram, lambda place: _size(texts[place]))
-        left, width = _extent(layout)
+        sides = [each for each in COLOURS if any(group.side == each for group in groups)]
+        left, width = _extent(layout, len(sides))
         return template.render(
             title=self.title,
             salt=salt,
             view=(left, -_ABOVE, width, layout.height + _ABOVE + _MARGIN),
             colours=COLOURS,
             words=WORDS,
-            sides=[each for each in COLOURS if any(group.side == each for group in groups)],
+            sides=sides,
+            legend=_LEGEND,
+            margin=_MARGIN,
             frontier=FRONTIER,
             headings=self.headings,
             layout=layout,
@@ -84,7 +88,8 @@ def lines_of(group: Group) -> tuple[str, ...]:
     """Return what is written in a group's box: its name, what it does, how much."""
     times = f"{group.times} {TIMES} " if group.times > 1 else ""
     if group.kind == "column":
-        return (_end(group.label), f"{times}{shape_text(group.shape)}".strip() or "one value")
+        plain = f"{group.times} columns" if times else "one value"
+        return (_end(group.label), f"{times}{shape_text(group.shape)}" if group.shape else plain)
     size = [shape_text(group.shape)] if group.shape else []
     if group.multiply_adds:
         size.append(f"{amount_text(group.multiply_adds)} mult-adds")
@@ -194,11 +199,12 @@ def _size(lines: tuple[str, ...]) -> tuple[float, float]:
     return widest + 2 * _PADDING, len(lines) * _LINE_HEIGHT + 2 * _PADDING - 2
 
 
-def _extent(layout: Layout) -> tuple[float, float]:
-    """Return where the picture begins, and its width; headings need some, too."""
+def _extent(layout: Layout, sides: int) -> tuple[float, float]:
+    """Return where the picture begins, and its width: headings and the legend need some, too."""
     least = 250.0 if layout.split else 0.0
     left = min(layout.left, -least) - _MARGIN
-    return left, max(layout.right, least or layout.left + 480.0) + _MARGIN - left
+    legend = sides * _LEGEND + (270.0 if layout.split else 0.0) + 2 * _MARGIN
+    return left, max(max(layout.right, least) + _MARGIN - left, legend)
 
 
 def _start(text: str) -> str:

@@ -55,7 +55,8 @@ class Line:
     Attributes:
         edge: Its place in the diagram.
         points: From the source's bottom to the target's top; straight down at each.
-        crossing: The height at which it runs straight across the frontier; None if it does not.
+        crossing: The height at which it runs straight from one lane to the other; None if it does
+            not.
     """
 
     edge: int
@@ -234,12 +235,15 @@ class _Ranks:
 
 
 def _lanes(diagram: Diagram) -> list[int]:
-    """Return 0 for what is left of the frontier; what is neither's stands with what reads it."""
+    """Return 0 for what is left of the frontier; what is neither's stands with what reads it.
+
+    Then no line leads back from the right to the left.
+    """
     lanes = [0 if each.side == "user" else 1 for each in diagram.groups]
     for place in reversed(range(len(lanes))):
         readers = [each.target for each in diagram.edges if each.source == place]
         if diagram.groups[place].side == "none" and readers:
-            lanes[place] = max(lanes[each] for each in readers)
+            lanes[place] = min(lanes[each] for each in readers)
     return lanes
 
 
@@ -260,6 +264,12 @@ def _port(box: _Item, neighbours: Sequence[_Item], other: _Item) -> float:
     """Return where on a box's edge the line to one of its neighbours begins: in their order."""
     if len(neighbours) < 2:
         return box.x
-    order = sorted(neighbours, key=lambda each: each.x)
+    order = sorted(neighbours, key=lambda each: _toward(box, each))
     share = order.index(other) / (len(order) - 1) - 0.5
     return box.x + share * min(box.width * 0.6, 22.0 * (len(order) - 1))
+
+
+def _toward(box: _Item, neighbour: _Item) -> float:
+    """Return to which x a line leaves a box: across the frontier it goes straight down first."""
+    leaves = box.lane == 0 and neighbour.lane == 1
+    return box.x if leaves else neighbour.x

@@ -64,7 +64,7 @@ class Rewritten:
             program stays.
         reason: Why it stays, or what was gained, in one line.
         rewrites: What the rewrites did, by their name.
-        frontier: The values that are repeated, by the operator that makes them.
+        frontier: The values that are repeated, by the column or the operator that makes them.
         before: What a request took, and the flat graph's picture; None if it could not be read.
         after: What it takes; None if the flat program stays without a try.
         candidates: Of the request that this is reckoned for.
@@ -138,11 +138,12 @@ def rewrite_user_once(
         return Rewritten(None, reason, done, (), before, after, candidates)
     module, frontier = split(graph, sides)
     check_split(program, graph, module, frontier)
+    columns = {node: name for name, node in graph.placeholders.items()}
     return Rewritten(
         program=_export(graph, module),
         reason=said,
         rewrites=done,
-        frontier=tuple(node.name for node in frontier),
+        frontier=tuple(columns.get(node, node.name) for node in frontier),
         before=before,
         after=after,
         candidates=candidates,
