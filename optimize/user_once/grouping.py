@@ -130,7 +130,8 @@ class _Groups:
             if group.is_column or not all(each.is_column for each in group.sources):
                 return None
             doing = tuple(str(node.target) for node in group.nodes)
-            return group.side, doing, frozenset(group.readers)
+            module = (group.path or "").rpartition(".")[0]
+            return group.side, doing, module, frozenset(group.readers)
 
         self._join_by(alike)
 
