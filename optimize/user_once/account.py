@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch.fx import Node
 
-    from optimize.flat_graph import FlatGraph, Side
+    from optimize.flat_graph import FlatGraph, Shape, Side
     from optimize.user_once.diagram import Diagram
 
 # The numbers of candidates that a report tells of.
@@ -58,15 +58,20 @@ def account_of(
     return Account(
         work=works[request.candidates],
         modelled_s={count: work.seconds for count, work in works.items()},
-        diagram=_diagram(graph, sides, request, once=once),
+        diagram=_diagram(graph, sides, request, once=once, shapes=shapes),
     )
 
 
 def _diagram(
-    graph: FlatGraph, sides: Mapping[Node, Side], request: Request, *, once: bool
+    graph: FlatGraph,
+    sides: Mapping[Node, Side],
+    request: Request,
+    *,
+    once: bool,
+    shapes: Mapping[Node, Shape],
 ) -> Diagram | None:
     try:
-        return overview(graph, sides, request, once=once)
+        return overview(graph, sides, request, once=once, shapes=shapes)
     except Exception:  # noqa: BLE001 - a rewrite is not given up for want of its picture
         traceback.print_exc()  # into the stage's log
         return None

@@ -24,7 +24,12 @@ _ROWS = 2
 
 
 def overview(
-    graph: FlatGraph, sides: Mapping[Node, Side], request: Request, *, once: bool
+    graph: FlatGraph,
+    sides: Mapping[Node, Side],
+    request: Request,
+    *,
+    once: bool,
+    shapes: Mapping[Node, Shape] | None = None,
 ) -> Diagram:
     """Return the diagram of a graph.
 
@@ -33,9 +38,10 @@ def overview(
         sides: Of its values.
         request: That multiply-adds and bytes are those of.
         once: Whether the user's part runs once, or for each candidate as in a flat program.
+        shapes: Of its values, if they are known already.
     """
     values = graph.run(graph.sample(_ROWS))
-    shapes = graph.shapes()
+    shapes = graph.shapes() if shapes is None else shapes
     works = node_works(graph, sides, request, once=once, shapes=shapes)
     names = {node: name for name, node in graph.placeholders.items()}
     groups = group_nodes(graph, sides, values)
