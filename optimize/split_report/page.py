@@ -56,7 +56,7 @@ def split_page(report: SplitReport, found: Found | None) -> str:
 
 
 def _drawings(report: SplitReport) -> Iterator[Drawing]:
-    """Yield the split graph first, then the flat one: in the order of what is served."""
+    """Yield the flat graph and the split one, where there are."""
     flat = None if report.before is None else report.before.diagram
     once = None if report.after is None else report.after.diagram
     if flat is not None:
@@ -74,8 +74,8 @@ def _drawings(report: SplitReport) -> Iterator[Drawing]:
         yield Drawing(
             name="once",
             title=f"The user's part once{kept}",
-            caption=f"{_HOW_TO_READ} {_frontier(once)} Boxes without a module's name come from "
-            "rewrites.",
+            caption=f"{_HOW_TO_READ} {_frontier(once)} A box named after an operator "
+            "is of the ranker's own forward, or of a rewrite.",
             diagram=once,
             headings=("once a request", "for each candidate"),
         )
@@ -86,11 +86,8 @@ def _frontier(diagram: Diagram) -> str:
     if not crossing:
         return "Nothing crosses the frontier."
     size = bytes_text(sum(each.bytes_per_row for each in crossing))
-    values = "1 value" if len(crossing) == 1 else f"{len(crossing)} values"
-    return (
-        f"{values} of {size} a user cross the frontier, where candidates read them: one read "
-        "twice is drawn twice."
-    )
+    values = "1 value crosses" if len(crossing) == 1 else f"{len(crossing)} values cross"
+    return f"{values} the frontier, {size} a user; what is read twice is drawn twice."
 
 
 def _not_measured() -> Chapter:
