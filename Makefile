@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+# NAME:COUNT of bench/user_once_rankers.py: requests for each number of candidates, slow rankers fewer.
+USER_ONCE ?= history:2000 din:5000 dlrm:5000 cross_encoder:2000 all_items:5000
+RESULTS ?= bench/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-report clean
+.PHONY: help setup demo test lint bench-user-once bench-report clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +36,15 @@ lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+bench-user-once: $(READY) ## Measure the user's part once against flat, each ranker, with a report (a quiet machine, 15 minutes)
+	@for each in $(USER_ONCE); do \
+		name=$${each%:*}; file=$(RESULTS)/user-once-at-$$name.json; \
+		$(BIN)/python -m bench crossover cpu-fp32 cpu-fp32-user-once --at 1,50,200,500 \
+			--count $${each#*:} --ranker bench/user_once_rankers.py:$$name --out $$file && \
+		$(BIN)/python -m optimize report build/recipes/bench_user_once_rankers.py_$$name-cpu-fp32-user-once \
+			--measured $$file --out build/user-once/$$name.html || exit 1; \
+	done
 
 bench-report: $(READY) ## Write benchmarks.md, docs/pictures/ and the README's figures from bench/results/
 	@$(BIN)/python -m bench report --pictures docs/pictures

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.measurement import Measurement
-    from bench.pictures.canvas import Picture
+    from bench.pictures.canvas import Drawn, Picture
     from bench.results_file import Found, ResultsFile
     from bench.tables import Table
 
@@ -39,6 +39,7 @@ class Chapter:
         measurements: What it rests on.
         tables: In order; the first says the most.
         pictures: In order; the first says the most.
+        drawings: Pictures that are made for a page alone, before the others.
         courses: The timelines of its runs, for a closer look.
         texts: What follows, in sentences.
     """
@@ -49,6 +50,7 @@ class Chapter:
     pictures: tuple[Picture, ...] = ()
     courses: tuple[Picture, ...] = ()
     texts: tuple[str, ...] = ()
+    drawings: tuple[Drawn, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:

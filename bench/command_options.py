@@ -111,16 +111,21 @@ def open_all(
         from bench.workload_recipe import load_recipe
 
         load_recipe(options["workload"])  # its mistakes are said before targets are opened
+    recipes = tuple(specs)
     if ranker is not None:
         from bench.recipes import run_recipes
 
-        specs, own = run_recipes(ranker, tuple(specs))
+        specs, own = run_recipes(ranker, recipes)
         if options["requests"] is None and options["workload"] is None:
             options["requests"] = own
     targets = []
     for spec in specs:
         targets.append(open_target(spec, device=device, threads=threads))
         opened.callback(targets[-1].close)
+    if ranker is not None:
+        from bench.recipes import named_apart
+
+        targets = named_apart(targets, recipes)
     return targets, choose_workload(targets, **options), load
 
 

@@ -10,6 +10,7 @@ from bench.tables import environment_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.chapters import Chapter
     from bench.results_file import ResultsFile
 
 
@@ -20,6 +21,11 @@ def html_report(title: str, files: Sequence[ResultsFile]) -> str:
         title: Its heading.
         files: Single runs come first and are shown together; then a chapter for each file.
     """
+    return html_page(title, chapters(files))
+
+
+def html_page(title: str, found: Sequence[Chapter]) -> str:
+    """Return a page of chapters, and below them the machines that they were measured on."""
     from importlib.resources import files as resources
 
     import jinja2
@@ -27,8 +33,7 @@ def html_report(title: str, files: Sequence[ResultsFile]) -> str:
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     ).from_string((resources("bench") / "report.html.j2").read_text())
-    found = chapters(files)
-    measurements = [each for chapter in found for each in chapter.measurements]
+    measurements = [each for one in found for each in one.measurements]
     return template.render(
         title=title,
         chapters=found,

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.targets import Target
 
 FOLDER = Path("build/recipes")
 
@@ -45,3 +52,21 @@ def run_recipes(ranker: str, recipes: tuple[str, ...]) -> tuple[list[str], Path]
         folders.append(str(out))
         requests = run.results[0].artifact.folder / EVIDENCE / EVALUATION
     return folders, requests
+
+
+def named_apart(targets: Sequence[Target], recipes: Sequence[str]) -> list[Target]:
+    """Return the targets with the recipe in the name of each whose name came before.
+
+    A recipe that has nothing to do for a ranker makes what a shorter one makes, as
+    ``cpu-fp32-user-once`` does where the flat program is kept.
+
+    Args:
+        targets: Opened artifacts.
+        recipes: What made each.
+    """
+    found: list[Any] = []
+    for target, recipe in zip(targets, recipes, strict=True):
+        before = target.name in {each.name for each in found}
+        name = f"{target.name} ({Path(recipe).stem})" if before else target.name
+        found.append(replace(target, name=name) if before else target)  # type: ignore[type-var]
+    return found

@@ -4,6 +4,10 @@ Untrained: latency does not depend on what weights hold, and the gates compare e
 its own original. ``history`` has 2 encoder layers over 100 events of width 64 and an attention MLP
 of 256-80-1; ``din`` a history of 50 events and 20 fields of width 32; ``dlrm`` 26 tables of 20,000
 rows of width 64, of which 16 and the 13 floats are the user's.
+
+Two have nothing to gain, and the flat program is kept: ``cross_encoder`` reads 8 tokens of the user
+and 24 of the item together, in 2 layers of width 64; ``all_items`` has 20 fields of the item of
+width 32 before layers of 256 and 128, and of the user one number.
 """
 
 from __future__ import annotations
@@ -85,6 +89,48 @@ def dlrm() -> Ranker:
     torch.manual_seed(0)
     module = DLRM(**options_for(Signature(features)), embedding=64, top=(512, 256))
     return _ranker("dlrm", module, features)
+
+
+def cross_encoder() -> Ranker:
+    """Return a small cross-encoder of the zoo: both sides meet in its first layer."""
+    from rankers.zoo.cross_encoder import SMALL, CrossEncoder, options_for
+
+    tokens = 5000
+    features = (
+        Feature("query", "int64", (8,), side="user", cardinality=tokens, padding=0),
+        Feature("document", "int64", (24,), side="item", cardinality=tokens, padding=0),
+    )
+    torch.manual_seed(0)
+    module = CrossEncoder(**options_for(Signature(features)), **SMALL)
+    return _ranker("cross_encoder", module, features)
+
+
+class AllItems(nn.Module):
+    """An MLP over the item's fields; the user only shifts the score."""
+
+    def __init__(self, fields: int = 20, width: int = 32) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(5000, width) for _ in range(fields))
+        self.deep = nn.Sequential(
+            nn.Linear(fields * width, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
+            nn.Linear(128, 1),
+        )  # fmt: skip
+
+    def forward(self, age: Tensor, **items: Tensor) -> Tensor:
+        """Return a score for each row, ``[rows]``."""
+        fields = [table(x) for table, x in zip(self.tables, items.values(), strict=True)]
+        logits: Tensor = self.deep(torch.cat(fields, dim=-1)).squeeze(-1)
+        return torch.sigmoid(logits + 0.1 * age)
+
+
+def all_items() -> Ranker:
+    """Return a ranker whose work is all the item's."""
+    features = (
+        Feature("age", "float32", side="user"),
+        *(Feature(f"item_{n}", "int64", side="item", cardinality=5000) for n in range(20)),
+    )
+    torch.manual_seed(0)
+    return _ranker("all_items", AllItems(), features)
 
 
 def _ranker(name: str, module: nn.Module, features: tuple[Feature, ...]) -> Ranker:

@@ -76,3 +76,19 @@ def pack_request(tensors: tuple[WireTensor, ...], request: RankingRequest) -> di
         else:
             packed[each.name] = each.pack(request.items)[np.newaxis]
     return packed
+
+
+def request_bytes(signature: Signature, candidates: int, *, user_rows: int = 1) -> int:
+    """Return the size of a request's tensors, as `pack_request` makes them.
+
+    Args:
+        signature: The features.
+        candidates: N.
+        user_rows: How often the user is sent: once, or N times, as a wire of flat rows would.
+    """
+    return sum(
+        (user_rows if each.side == "user" else candidates)
+        * each.width
+        * np.dtype(each.dtype).itemsize
+        for each in wire_tensors(signature)
+    )

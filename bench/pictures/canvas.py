@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +31,25 @@ _INK = "#010203"
 _DPI = 160
 # Characters of a legend that the width has room for.
 _LONGEST = 72
+
+
+class Drawn(Protocol):
+    """What a page of HTML can show."""
+
+    @property
+    def name(self) -> str:
+        """Of its kind."""
+
+    @property
+    def title(self) -> str:
+        """Above it."""
+
+    @property
+    def caption(self) -> str:
+        """Below it: how to read it."""
+
+    def svg(self, salt: str) -> str:
+        """Return one ``<svg>`` element; names inside it come from the salt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact, Manifest
 
 REPORT = "user-once.json"
+REPORT_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class UserOnce:
         "flat_graph.py",
         "samples.py",
         "lookups.py",
+        "diagnosis/trace.py",
         "user_once/**/*.py",
     )
 
@@ -56,21 +59,22 @@ class UserOnce:
         """Rewrite, or copy the flat program; see `optimize.stages.Stage.run`."""
         from optimize.samples import sample_tensors
         from optimize.torch_program import PROGRAM, load_program, save_program
-        from optimize.user_once.rewriting import Rewritten, rewrite_user_once
+        from optimize.user_once.rewriting import Rewritten, flat_account, rewrite_user_once
 
         manifest = artifact.manifest
         signature = manifest.signature
         if manifest.layout != "flat":
             raise UserError(f"{artifact.folder}: has the layout {manifest.layout!r} already")
         program = load_program(artifact.model_path)
+        given = (
+            program,
+            [each.name for each in signature.features],
+            [each.name for each in signature.user],
+            sample_tensors(signature),
+        )
         try:
             found = rewrite_user_once(
-                program,
-                [each.name for each in signature.features],
-                [each.name for each in signature.user],
-                sample_tensors(signature),
-                candidates=self.candidates,
-                always=self.when == "always",
+                *given, candidates=self.candidates, always=self.when == "always"
             )
         except Exception as error:
             if self.when == "always":
@@ -80,9 +84,15 @@ class UserOnce:
             if not isinstance(error, UserError):
                 traceback.print_exc()  # into the stage's log
                 reason = in_one_line(error)
-            found = Rewritten(None, f"kept flat: {reason}")
+            before = None
+            with contextlib.suppress(Exception):  # what could not be rewritten may be unreadable
+                before = flat_account(*given, candidates=self.candidates)
+            found = Rewritten(
+                None, f"kept flat: {reason}", before=before, candidates=self.candidates
+            )
         save_program(program if found.program is None else found.program, folder / PROGRAM)
-        (folder / REPORT).write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        report = {"schema": REPORT_SCHEMA} | found.to_json()
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         return replace(
             manifest,
             model=PROGRAM,

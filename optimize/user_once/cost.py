@@ -30,6 +30,11 @@ class Request:
 
     candidates: int = 200
 
+    @property
+    def text(self) -> str:
+        """Such as ``200 candidates``."""
+        return f"{self.candidates:,} candidate{'s' * (self.candidates != 1)}"
+
     def elements(self, shape: Shape, side: Side) -> int:
         """How many elements a value has, computed once for the user or for each candidate."""
         rows = 1 if side in {"user", "none"} else self.candidates

@@ -14,6 +14,7 @@ import torch
 
 from optimize.flat_graph import FlatGraph, export_module, flat_graph
 from optimize.lookups import unfold_bags
+from optimize.user_once.account import Account, account_of
 from optimize.user_once.cost import Request
 from optimize.user_once.normalize import normalize
 from optimize.user_once.rewrites.attention import unfold_attention
@@ -26,7 +27,6 @@ from optimize.user_once.rewrites.standardized_gates import fold_standardized_gat
 from optimize.user_once.rewrites.sums import multiply_weighted_sums, split_sums
 from optimize.user_once.split import split, splittable_sides
 from optimize.user_once.verify import check_split
-from optimize.user_once.work import Work, work_of
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
 
@@ -66,23 +66,26 @@ class Rewritten:
             program stays.
         reason: Why it stays, or what was gained, in one line.
         rewrites: What the rewrites did, by their name.
-        frontier: The values that are repeated, by the operator that makes them.
-        before: What a request took.
+        frontier: The values that are repeated, by the column or the operator that makes them.
+        before: What a request took, and the flat graph's picture; None if it could not be read.
         after: What it takes; None if the flat program stays without a try.
+        candidates: Of the request that this is reckoned for.
     """
 
     program: ExportedProgram | None
     reason: str
     rewrites: dict[str, list[str]] = field(default_factory=dict)
     frontier: tuple[str, ...] = ()
-    before: Work | None = None
-    after: Work | None = None
+    before: Account | None = None
+    after: Account | None = None
+    candidates: int = 200
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the program as JSON-ready data."""
         return {
             "rewritten": self.program is not None,
             "reason": self.reason,
+            "candidates": self.candidates,
             "rewrites": self.rewrites,
             "frontier": list(self.frontier),
             "before": None if self.before is None else self.before.to_json(),
@@ -120,34 +123,46 @@ def rewrite_user_once(
             f"a feature is called {ITEM_TO_REQUEST!r}, which is what says whose a candidate is: "
             "give it another name"
         )
+    graph = _open(program, names, user, sample)
+    request = Request(candidates)
+    before = account_of(graph, graph.sides(), request, once=False)
     if not user or len(user) == len(names):
         side = "user" if user else "item"
-        return Rewritten(None, f"every feature is the {side}'s: nothing to compute once")
-    graph = flat_graph(program, names, user, sample)
-    request = Request(candidates)
-    unfold_bags(graph)
-    normalize(graph)
-    before = work_of(graph, graph.sides(), request, once=False)
+        reason = f"kept flat: every feature is the {side}'s: nothing to compute once"
+        return Rewritten(None, reason, before=before, candidates=candidates)
     done = rewrite(graph, request, rewrites)
     sides = splittable_sides(graph)
-    after = work_of(graph, sides, request, once=True)
-    said = (
-        f"{after.seconds / before.seconds:.0%} of the flat program's work is left for "
-        f"{candidates} candidates, by the cost model"
-    )
-    if after.seconds > _WORTH * before.seconds and not always:
+    after = account_of(graph, sides, request, once=True)
+    left = after.work.seconds / before.work.seconds
+    said = f"{left:.0%} of the flat program's work is left for {request.text}, by the cost model"
+    if left > _WORTH and not always:
         reason = f"kept flat: {said}, which is not worth it"
-        return Rewritten(None, reason, done, (), before, after)
+        return Rewritten(None, reason, done, (), before, after, candidates)
     module, frontier = split(graph, sides)
     check_split(program, graph, module, frontier)
+    columns = {node: name for name, node in graph.placeholders.items()}
     return Rewritten(
         program=_export(graph, module),
         reason=said,
         rewrites=done,
-        frontier=tuple(node.name for node in frontier),
+        frontier=tuple(columns.get(node, node.name) for node in frontier),
         before=before,
         after=after,
+        candidates=candidates,
     )
+
+
+def flat_account(
+    program: ExportedProgram,
+    names: Sequence[str],
+    user: Sequence[str],
+    sample: Callable[[int], Mapping[str, Tensor]],
+    *,
+    candidates: int,
+) -> Account:
+    """Return what a flat program takes as it is; arguments as of `rewrite_user_once`."""
+    graph = _open(program, names, user, sample)
+    return account_of(graph, graph.sides(), Request(candidates), once=False)
 
 
 def rewrite(
@@ -160,6 +175,18 @@ def rewrite(
     normalize(graph)
     done = {name: REWRITES[name](graph, request) for name in rewrites}
     return {name: lines for name, lines in done.items() if lines}
+
+
+def _open(
+    program: ExportedProgram,
+    names: Sequence[str],
+    user: Sequence[str],
+    sample: Callable[[int], Mapping[str, Tensor]],
+) -> FlatGraph:
+    graph = flat_graph(program, names, user, sample)
+    unfold_bags(graph)
+    normalize(graph)
+    return graph
 
 
 def _export(graph: FlatGraph, module: torch.nn.Module) -> ExportedProgram:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import history_rankers
 import numpy as np
@@ -13,13 +16,16 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from optimize.artifact import seal
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.cli import main
 from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
-from optimize.samples import sample_requests
+from optimize.samples import sample_requests, sample_tensors
+from optimize.split_report.reading import read_split_report
 from optimize.stages.user_once import REPORT
+from optimize.torch_program import load_program
 from optimize.user_once.rewriting import REWRITES, rewrite_user_once
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
@@ -128,6 +134,9 @@ class TestWhatStandsInItsWay:
         assert kept.manifest.layout == "flat"
         assert "kept flat: KeyError" in kept.manifest.notes[-1]
         assert "Traceback" in capfd.readouterr().err
+        report = json.loads((kept.folder / REPORT).read_text())
+        assert sum(report["before"]["operators"].values()) > 0  # the flat program is told of
+        assert report["after"] is None
         with pytest.raises(KeyError):
             run_stage("user_once", {"candidates": 150, "when": "always"}, flat, store)
 
@@ -146,14 +155,93 @@ class TestWhereItDoesNotPay:
     def test_a_request_of_one_candidate_stays_flat(self, flat, store):
         kept = run_stage("user_once", {"candidates": 1}, flat, store)
         assert kept.manifest.layout == "flat"
-        assert "1 candidates" in kept.manifest.notes[-1]
+        assert "for 1 candidate," in kept.manifest.notes[-1]
 
     @pytest.mark.parametrize("user", [(), ("history", "age", "item", "price")])
-    def test_a_ranker_of_one_side_stays_flat(self, user):
+    def test_a_ranker_of_one_side_stays_flat_and_is_reported_as_it_is(self, all_item, user):
         names = ("history", "age", "item", "price")
-        found = rewrite_user_once(None, names, user, None)
+        sample = sample_tensors(history_rankers.SIGNATURE)
+        found = rewrite_user_once(load_program(all_item.model_path), names, user, sample)
         assert found.program is None
         assert "nothing to compute once" in found.reason
+        side = "user" if user else "item"
+        operators = found.before.work.operators
+        assert operators[side] > 0
+        assert sum(operators.values()) == operators[side] + operators["none"]
+
+
+class TestReport:
+    """``optimize report``; what is in it has tests of its own in split_report/."""
+
+    def test_of_the_stages_artifact_it_tells_both_forms_and_draws_them(self, once, tmp_path):
+        page = tmp_path / "page.html"
+        done = report(once.folder, "--out", page, "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        left = json.loads((once.folder / REPORT).read_text())
+        assert found["rewritten"]
+        assert found["measured"] is None
+        for form, when in (("flat", "before"), ("user_once", "after")):
+            assert found[form]["multiply_adds"] == left[when]["multiply_adds"]
+            assert set(found[form]["modelled_ms_at"]) == {"1", "50", "200", "500"}
+        assert {x["name"] for x in found["user_once"]["frontier"]} == set(left["frontier"])
+        text = page.read_text()
+        assert text.count('<svg class="split"') == 2
+        assert "encoder.layers.0" in text
+        assert re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|<script', text) == []
+
+    def test_on_a_terminal_it_prints_the_tables_and_how_to_measure(self, once):
+        done = report(once.folder)
+        assert "computed once a request" in done.stdout
+        assert "multiply-adds, the user's" in done.stdout
+        assert "wire, as sent" in done.stdout
+        assert "python -m bench crossover" in done.stderr
+
+    def test_of_a_kept_flat_program_it_says_so_and_why(self, all_item, store):
+        done = report(run_stage("user_once", {}, all_item, store).folder)
+        assert done.exit_code == 0, done.output
+        assert "The flat program was kept: 100% of the flat program's work is left" in done.stdout
+        assert "flat (kept)" in done.stdout
+
+    def test_of_a_run_it_finds_the_stage_and_also_from_a_later_artifact(
+        self, once, onnx_once, tmp_path
+    ):
+        folder = tmp_path / "run"
+        stages = []
+        for number, (name, made) in enumerate((("user_once", once), ("export_onnx", onnx_once))):
+            shutil.copytree(made.folder, folder / "artifacts" / f"{number}-{name}")
+            stages.append({"stage": name, "artifact": f"artifacts/{number}-{name}"})
+        chosen = stages[-1]["artifact"]
+        (folder / "run.json").write_text(json.dumps({"chosen": chosen, "stages": stages}))
+        expected = read_split_report(once.folder)
+        assert read_split_report(folder) == replace(expected, served=onnx_once.key)
+        assert read_split_report(folder / chosen) == replace(expected, served=onnx_once.key)
+
+    def test_where_there_is_nothing_to_tell_the_error_says_what_to_name(
+        self, flat, onnx_once, tmp_path
+    ):
+        done = report(flat.folder)
+        assert done.exit_code == 2
+        assert "'user_once' had no part in it" in done.stderr
+        done = report(onnx_once.folder)
+        assert done.exit_code == 2
+        assert "name the run's folder" in " ".join(done.stderr.split())
+        assert report(tmp_path).exit_code == 2
+
+    def test_what_an_older_rankserve_left_is_refused(self, once, tmp_path):
+        old = tmp_path / "old"
+        shutil.copytree(once.folder, old)
+        left = json.loads((old / REPORT).read_text())
+        del left["schema"]
+        (old / REPORT).write_text(json.dumps(left))
+        seal(old, once.manifest)
+        done = report(old)
+        assert done.exit_code == 2
+        assert "schema 1; this rankserve reads 2: run the recipe again" in done.stderr
+
+
+def report(*arguments):
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
 
 
 class TestRowsThatMix:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rankers.features import Feature, Signature
 from rankers.requests import RankingRequest
-from rankers.wire import pack_request, wire_tensors
+from rankers.wire import pack_request, request_bytes, wire_tensors
 
 shapes = st.sampled_from([(), (1,), (5,), (2, 3)])
 features = st.lists(
@@ -34,6 +34,9 @@ def test_unpacking_what_was_packed_gives_the_request(drawn, candidates, seed):
     )
     tensors = wire_tensors(signature)
     packed = pack_request(tensors, request)
+    assert request_bytes(signature, candidates) == sum(x.nbytes for x in packed.values())
+    flat = sum(x.nbytes for x in request.flat().values())
+    assert request_bytes(signature, candidates, user_rows=candidates) == flat
     assert len({(each.side, each.dtype) for each in tensors}) == len(tensors) == len(packed)
     found = {}
     for tensor in tensors:
