@@ -40,9 +40,9 @@ lint: $(READY) ## ruff and mypy
 bench-user-once: $(READY) ## Measure the user's part once against flat, each ranker, with a report (a quiet machine, 15 minutes)
 	@for each in $(USER_ONCE); do \
 		name=$${each%:*}; file=$(RESULTS)/user-once-at-$$name.json; \
-		$(BIN)/python -m bench crossover cpu-fp32 cpu-fp32-user-once --at 1,50,200,500 \
+		$(BIN)/python -m bench crossover cpu-fp32-flat cpu-fp32 --at 1,50,200,500 \
 			--count $${each#*:} --ranker bench/user_once_rankers.py:$$name --out $$file && \
-		$(BIN)/python -m optimize report build/recipes/bench_user_once_rankers.py_$$name-cpu-fp32-user-once \
+		$(BIN)/python -m optimize report build/recipes/bench_user_once_rankers.py_$$name-cpu-fp32 \
 			--measured $$file --out build/user-once/$$name.html || exit 1; \
 	done
 

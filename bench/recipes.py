@@ -58,7 +58,7 @@ def named_apart(targets: Sequence[Target], recipes: Sequence[str]) -> list[Targe
     """Return the targets with the recipe in the name of each whose name came before.
 
     A recipe that has nothing to do for a ranker makes what a shorter one makes, as
-    ``cpu-fp32-user-once`` does where the flat program is kept.
+    ``cpu-fp32`` does where the flat program is kept.
 
     Args:
         targets: Opened artifacts.

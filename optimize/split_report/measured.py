@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _QUANTILES = (0.5, 0.99)
 COMMAND = (
-    "python -m bench crossover cpu-fp32 cpu-fp32-user-once --at 1,50,200,500 --ranker RANKER "
+    "python -m bench crossover cpu-fp32-flat cpu-fp32 --at 1,50,200,500 --ranker RANKER "
     "--out measured.json"
 )
 

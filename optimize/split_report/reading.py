@@ -152,5 +152,5 @@ def _served(path: Path, made: Artifact) -> Artifact:
 def _no_part(path: Path) -> UserError:
     return UserError(
         f"{path}: the stage {_STAGE!r} had no part in it, so there is nothing to report: use a "
-        "recipe that has it, such as cpu-fp32-user-once"
+        "recipe that has it, such as cpu-fp32"
     )

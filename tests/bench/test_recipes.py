@@ -23,7 +23,7 @@ def bench(tmp_path, monkeypatch):
 
 def test_each_recipe_is_run_on_the_ranker_and_what_it_makes_is_measured(bench, tmp_path):
     done = bench(
-        "compare", "cpu-fp32", "cpu-fp32-user-once", "--ranker", RANKER, "--count", 60,
+        "compare", "cpu-fp32-flat", "cpu-fp32", "--ranker", RANKER, "--count", 60,
         "--rounds", 2, "--warmup", 1, "--threads", 1, "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -47,13 +47,13 @@ def test_two_recipes_that_make_the_same_are_measured_under_names_of_their_own(
     made = [str(tiny_artifact.folder)] * 3
     monkeypatch.setattr("bench.recipes.run_recipes", lambda *_: (made, requests))
     done = bench(
-        "crossover", "cpu-fp32", "cpu-fp32-user-once", "other/mine.toml", "--ranker", RANKER,
+        "crossover", "cpu-fp32-flat", "cpu-fp32", "other/mine.toml", "--ranker", RANKER,
         "--at", 3, "--count", 60, "--warmup", 1, "--threads", 1, "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     (cell,) = json.loads(done.stdout)["cells"]
     assert [each["target"]["name"] for each in cell["measurements"]] == [
-        "tiny onnx fp32", "tiny onnx fp32 (cpu-fp32-user-once)", "tiny onnx fp32 (mine)",
+        "tiny onnx fp32", "tiny onnx fp32 (cpu-fp32)", "tiny onnx fp32 (mine)",
     ]  # fmt: skip
 
 

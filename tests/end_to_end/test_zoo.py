@@ -45,7 +45,7 @@ def zoo(tmp_path_factory):
         trainings[name] = training
 
     def optimized(name):
-        recipe = load_recipe("cpu-fp32-user-once")  # the flat one is the demo's
+        recipe = load_recipe("cpu-fp32")
         return run_recipe(
             str(folder / name), recipe, folder / f"{name}-run", limits=default_limits()
         )
