@@ -25,6 +25,7 @@ STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "user_once": "optimize.stages.user_once:UserOnce",
 }
 
