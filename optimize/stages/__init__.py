@@ -39,6 +39,9 @@ class Stage(Protocol):
         needs: Distributions that must be installed; their versions are part of the cache key.
         code: What else in `optimize` decides the result, as patterns of files; part of the cache
             key as well, as the stage's own file is.
+
+    One whose options name files has a property ``reads`` with their paths: what is in them is part
+    of the cache key.
     """
 
     consumes: ClassVar[str]

@@ -14,7 +14,7 @@ import torch
 
 from optimize.flat_graph import FlatGraph, arguments, aten, export_module, flat_graph
 from optimize.lookups import unfold_bags
-from optimize.samples import sample_requests
+from optimize.tables.counts import frequent_requests
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from optimize.artifact import Artifact, Manifest
+    from rankers.requests import Array
 
 # Two sizes of the sample that is traced, which no shape in a ranker is likely to have by itself.
 _SAMPLE_REQUESTS, _SAMPLE_ROWS = 3, 11
@@ -35,7 +36,7 @@ SCALES = "table_scales"
 _WRAPPERS = ("rewritten.", "ranker.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A matrix whose rows are looked up.
 
@@ -59,11 +60,17 @@ class Table:
         return self.weight.nbytes
 
 
-def open_tables(artifact: Artifact) -> tuple[FlatGraph, list[Table]]:
+def open_tables(
+    artifact: Artifact, counts: Mapping[str, Array] | None = None
+) -> tuple[FlatGraph, list[Table]]:
     """Open a torch artifact of either layout, and find its tables; bags become lookups first.
 
     The graph's ``sample`` gives as many users as candidates, so that it can be run and scored like
     a flat one.
+
+    Args:
+        artifact: Of the format ``torch``.
+        counts: How often training met each ID, by feature: the sample has IDs as often.
 
     Raises:
         UserError: The artifact's program cannot be read.
@@ -75,7 +82,8 @@ def open_tables(artifact: Artifact) -> tuple[FlatGraph, list[Table]]:
     program = load_program(artifact.model_path)
 
     def sample(rows: int) -> Mapping[str, Tensor]:
-        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
+        drawn = frequent_requests(manifest.signature, rows, counts or {})
+        columns = manifest.columns_of(drawn)
         return {name: torch.from_numpy(columns[name]) for name in names}
 
     graph = flat_graph(program, names, [each.name for each in manifest.signature.user], sample)

@@ -84,11 +84,19 @@ def fitting_width(weight: Tensor, width: Width) -> Width | None:
     A table of one column, or two with 4 bits, takes no more bytes in fp16 than in codes with a
     scale each, and is exacter.
     """
-    codes = BITS.get(width, 16) * weight.shape[1] / 8
-    if width == "fp16" or math.ceil(codes) + 1 >= 2 * weight.shape[1]:
+    wide = width in BITS and bytes_at(weight, width) >= bytes_at(weight, "fp16")
+    if width == "fp16" or wide:
         overflows = bool((weight.abs() > torch.finfo(torch.float16).max).any())
         return (None if width == "fp16" else width) if overflows else "fp16"
     return width
+
+
+def bytes_at(weight: Tensor, width: Width) -> int:
+    """Return the bytes of a table ``[rows, D]`` at a width."""
+    rows, dimension = weight.shape
+    if width in HALVES:
+        return 2 * rows * dimension
+    return rows * (math.ceil(BITS[width] * dimension / 8) + 1)
 
 
 def levels_of(tables: list[Table], widths: Mapping[str, Width]) -> Tensor:

@@ -185,8 +185,8 @@ class TestComposition:
         for artifact in (after, before):
             assert artifact.manifest.layout == "user_once"
             np.testing.assert_allclose(scores(artifact, batch), expected, atol=2e-5)
-            graph = run_stage("export_onnx", {}, artifact, store)
-            np.testing.assert_allclose(scores(graph, batch), expected, atol=2e-5)
+        graph = run_stage("export_onnx", {}, after, store)
+        np.testing.assert_allclose(scores(graph, batch), expected, atol=2e-5)
 
     def test_some_tables_then_others_add_up(self, flat, store):
         first = run_stage("quantize_tables", {"tables": "us*"}, flat, store)
@@ -228,3 +228,42 @@ def test_values_beyond_fp16_are_left_alone(store):
     assert found["user"]["reason"] == "holds values beyond what fp16 holds"
     assert found["item"]["width"] == "fp16"
     assert open_artifact(flat.folder).manifest.precision == "fp32"
+
+
+class TestAuto:
+    def test_each_table_has_its_own_width_and_the_artifact_says_on_what_grounds(self, flat, store):
+        options = {"width": "auto", "max_bytes_ratio": 0.4}
+        artifact = run_stage("quantize_tables", options, flat, store)
+        found = json.loads((artifact.folder / REPORT).read_text())
+        widths = found["choice"]["widths"]
+        assert {x["name"]: x["width"] for x in found["tables"] if not x["reason"]} == widths
+        after, before = (sum(x[f"bytes_{y}"] for x in found["tables"]) for y in ("after", "before"))
+        assert after / before == pytest.approx(found["choice"]["bytes_ratio"])
+        assert after / before <= 0.4
+        assert "scores change by" in artifact.manifest.notes[-1]
+
+    def test_the_content_of_a_file_of_counts_decides_not_its_name(self, flat, store, tmp_path):
+        from rankers.seen import save_counts
+
+        path = tmp_path / "seen.safetensors"
+        options = {"width": "auto", "max_score_change": 0.02, "counts": str(path)}
+        folders = set()
+        for most in (1, 5, 1):
+            save_counts({"item": np.arange(300) % (most + 1)}, path)
+            folders.add(run_stage("quantize_tables", options, flat, store).folder)
+        assert len(folders) == 2
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"width": "auto"}, "give either .* not neither"),
+            ({"width": "auto", "max_bytes_ratio": 0.2, "max_score_change": 0.1}, "not max_bytes"),
+            ({"max_bytes_ratio": 0.2}, "goes with width = 'auto'"),
+            ({"counts": "seen.safetensors"}, "counts goes with"),
+            ({"width": "auto", "max_bytes_ratio": 1.5}, "1.5; expected a share"),
+            ({"width": "auto", "max_bytes_ratio": 0.5, "counts": "no.safetensors"}, "cannot be"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, flat, store, options, message):
+        with pytest.raises(UserError, match=message):
+            run_stage("quantize_tables", options, flat, store)
