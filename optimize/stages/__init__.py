@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",

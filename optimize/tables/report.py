@@ -30,6 +30,7 @@ class TableReport:
         median_row_error: ``|new - old| / |old|`` of a row that is not all zeros; 0 if kept.
         worst_row_error: The largest.
         reason: Why it was left alone; empty if it was not.
+        kept_rows: That are still its own; all but the shared one, if rows were folded.
     """
 
     name: str
@@ -44,19 +45,29 @@ class TableReport:
     median_row_error: float = 0.0
     worst_row_error: float = 0.0
     reason: str = ""
+    kept_rows: int = 0
 
     @classmethod
     def kept(cls, table: Table, reason: str) -> TableReport:
         """Tell of a table that stays as it is."""
         width = str(table.weight.dtype).removeprefix("torch.")
-        return cls(*_sizes(table, width, table.bytes), reason=reason)
+        sizes = _sizes(table, width, table.bytes)
+        return cls(*sizes, reason=reason, kept_rows=len(table.weight))
 
     @classmethod
     def changed(cls, table: Table, width: str, new_bytes: int, errors: Tensor) -> TableReport:
         """Tell of a table with new values, whose rows have relative errors ``[n]``."""
         median = float(errors.median()) if len(errors) else 0.0
         worst = float(errors.max()) if len(errors) else 0.0
-        return cls(*_sizes(table, width, new_bytes), median, worst)
+        sizes = _sizes(table, width, new_bytes)
+        return cls(*sizes, median, worst, kept_rows=len(table.weight))
+
+    @classmethod
+    def folded(cls, table: Table, new_bytes: int, *, kept: int, lookup_bytes: int) -> TableReport:
+        """Tell of a table whose rare rows share one."""
+        width = str(table.weight.dtype).removeprefix("torch.")
+        sizes = _sizes(table, width, new_bytes)[:-1]
+        return cls(*sizes, lookup_bytes, kept_rows=kept)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -79,6 +90,19 @@ def summary(reports: Sequence[TableReport]) -> str:
         worst = max(each.median_row_error for each in changed)
         line += f"; median error of a row at most {worst:.2%}"
     return line
+
+
+def fold_summary(reports: Sequence[TableReport]) -> str:
+    """Return one line on all tables of which rows were folded."""
+    folded = [each for each in reports if not each.reason]
+    if not folded:
+        return "no table has rows worth folding"
+    before, after = (sum(getattr(each, f"bytes_{x}") for each in reports) for x in _ENDS)
+    rows, kept = sum(x.rows for x in folded), sum(x.kept_rows for x in folded)
+    return (
+        f"{rows - kept:,} of {rows:,} rows in {len(folded)} of {len(reports)} tables share one of "
+        f"their table; all tables {before:,} → {after:,} bytes"
+    )
 
 
 def precision_with(precision: str, widths: Sequence[str]) -> str:

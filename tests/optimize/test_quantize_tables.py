@@ -21,9 +21,9 @@ from optimize.tables.program import open_tables
 from optimize.torch_program import load_program
 from rankers.errors import UserError
 
-WIDTHS = ("int8", "int4", "fp16", "bf16")
+WIDTHS = ("int8", "int4", "bf16")
 # How far scores may be from the original's: several rows of unit size, each rounded.
-FAR = {"int8": 0.4, "int4": 4.0, "fp16": 0.03, "bf16": 0.3}
+FAR = {"int8": 0.4, "int4": 4.0, "bf16": 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,6 @@ class TestTables:
         types = {
             "int8": onnx.TensorProto.INT8,
             "int4": onnx.TensorProto.INT8,
-            "fp16": onnx.TensorProto.FLOAT16,
             "bf16": onnx.TensorProto.BFLOAT16,
         }
         columns = {"user": 4, "item": 8, "tags": 6, "region": 2}
@@ -159,7 +158,7 @@ class TestTables:
 
     def test_bytes_are_reported_for_each_as_the_program_has_them(self, quantized):
         width = width_of(quantized)
-        row = {"int8": 17, "int4": 9, "fp16": 32, "bf16": 32}[width]
+        row = {"int8": 17, "int4": 9, "bf16": 32}[width]
         found = reports(quantized)["item"]
         assert (found["rows"], found["dimension"], found["width"]) == (300, 16, width)
         assert found["bytes_before"] == 300 * 64
