@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Two sizes of the sample that is traced, which no shape in a ranker is likely to have by itself.
 _SAMPLE_REQUESTS, _SAMPLE_ROWS = 3, 11
+# Rows of the sample in which lookups are told from what else reads a matrix.
+_LOOKED_AT = 64
 # The constant that holds the scales of tables in few bits: no table itself.
 SCALES = "table_scales"
 # What exporting puts before the names that a module has.
@@ -93,7 +95,7 @@ def open_tables(
 
 def find_tables(graph: FlatGraph) -> list[Table]:
     """Return the tables of a graph in the order in which they are first read."""
-    values = graph.run(graph.sample(2))
+    values = graph.run(graph.sample(_LOOKED_AT))
     found: dict[tuple[int, torch.Size, torch.Size | tuple[int, ...]], list[Node]] = {}
     for node in graph.module.graph.find_nodes(op="get_attr"):
         weight = graph.held(node)
@@ -132,7 +134,9 @@ def is_lookup(node: Node, source: Node, values: Mapping[Node, Any]) -> bool:
     if ids is None or node.args[0] is not source or ids is source:
         return False
     found = values.get(ids)
-    return isinstance(found, torch.Tensor) and found.dtype in {torch.int64, torch.int32}
+    if not isinstance(found, torch.Tensor) or found.dtype not in {torch.int64, torch.int32}:
+        return False
+    return bool((found >= 0).all())  # of an index, negative numbers count from the end
 
 
 def ids_of(node: Node) -> Node | None:

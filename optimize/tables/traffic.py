@@ -54,8 +54,8 @@ def traffic_of(
         signature: Of the graph's columns.
         counts: How often training met each ID, by feature.
     """
-    rows = torch.zeros(len(table.weight), dtype=torch.int64)
-    counted: set[str] = set()
+    # Of each feature the most that one lookup reads a row: two that read the same are one.
+    reads: dict[str, Tensor] = {}
     others: set[str] = set()
     kept: list[Tensor] = []
     known = {each.name: each for each in signature.features}
@@ -69,19 +69,30 @@ def traffic_of(
             if name in known and (padding := known[name].padding) is not None
         ]
         name = features[0] if len(features) == 1 else ""
-        if name not in counts or name in counted:
-            others |= {*features} - counted
-            continue
-        every = torch.arange(len(counts[name]))
-        read = _evaluate(graph, ids, name, every)
-        if len(read) != len(every):
-            others.add(name)
-            continue
-        counted.add(name)
-        rows.index_add_(0, read, torch.from_numpy(counts[name]))
+        found = None if name not in counts else _reads(graph, ids, name, table, counts[name])
+        if found is None:
+            others |= {*features}
+        else:
+            reads[name] = torch.maximum(reads.get(name, found), found)
+    rows = torch.zeros(len(table.weight), dtype=torch.int64)
+    for found in reads.values():
+        rows += found
     return Traffic(
-        rows, tuple(sorted(counted)), tuple(sorted(others)), torch.unique(torch.cat(kept))
+        counts=rows,
+        features=tuple(sorted(reads)),
+        uncounted=tuple(sorted(others - {*reads})),
+        kept=torch.unique(torch.cat(kept)),
     )
+
+
+def _reads(graph: FlatGraph, ids: Node, feature: str, table: Table, counts: Array) -> Tensor | None:
+    """Return how often one lookup read each row, int64 ``[rows]``; None if an ID reads several."""
+    every = torch.arange(len(counts))
+    read = _evaluate(graph, ids, feature, every)
+    if len(read) != len(every):
+        return None
+    rows = torch.zeros(len(table.weight), dtype=torch.int64)
+    return rows.index_add_(0, read, torch.from_numpy(counts))
 
 
 def _padding_row(lookup: Node) -> Tensor:
