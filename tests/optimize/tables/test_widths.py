@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import table_rankers
 import torch
+from torch import nn
 
 from optimize.capture import capture
 from optimize.tables.program import chosen_tables, open_tables
 from optimize.tables.quantize import levels_of, rounded
 from optimize.tables.widths import choose_widths
 from rankers.errors import UserError
+from rankers.features import Feature, Signature
+from rankers.ranker import Ranker
+from rankers.requests import RequestBatch
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,39 @@ class TestTrials:
         assert torch.equal(graph.score(columns), before)
         for each, weight in zip(tables, weights, strict=True):
             assert torch.equal(each.weight, weight)
+
+
+class Twins(nn.Module):
+    """Two tables with the same rows, read by the same IDs: their errors are the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Embedding(300, 16), nn.Embedding(300, 16)
+        self.other.load_state_dict(self.one.state_dict())
+
+    def forward(self, item, weight):
+        return ((self.one(item) + self.other(item)) * weight[:, None]).sum(1)
+
+
+def test_errors_that_add_up_otherwise_are_found_and_steps_taken_back(store):
+    features = (
+        Feature("weight", "float32", side="user"),
+        Feature("item", "int64", (), "item", 300),
+    )
+    batch = RequestBatch(
+        {"weight": np.ones(4, np.float32)},
+        {"item": np.arange(20)},
+        np.arange(5) * 5,
+        np.tile(np.float32([0, 1]), 10),
+    )
+    torch.manual_seed(0)
+    twins = Ranker("twins", Twins().eval(), Signature(features, score="logit"), batch)
+    graph, tables = open_tables(capture(twins, store, candidates=(1,)))
+    columns = graph.sample(400)
+    free = choose_widths(graph, tables, {}, columns, max_bytes_ratio=0.15)
+    alone = next(x.score_change for x in free.trials if x.width == "int4")
+    assert free.score_change == pytest.approx(2 * alone, rel=0.05)
+    # As independent errors both would fit: 1.41 times what one alone does.
+    choice = choose_widths(graph, tables, {}, columns, max_score_change=1.5 * alone)
+    assert 0.9 * alone <= choice.score_change <= 1.5 * alone
+    assert sorted(choice.widths.values()).count("int4") == 1
