@@ -27,8 +27,8 @@ class QuantizeTables:
 
     int8 and int4 have a scale for each row, of one byte, so rows with outliers do not coarsen
     others. Works on any module's lookups and bags, before or after `user_once`, and exports to
-    plain ONNX. It makes the artifact smaller, and large tables faster to read; a lookup has a few
-    operators more, so a small ranker gets no faster (docs/quantization.md).
+    plain ONNX. It makes the artifact smaller; a lookup has six to twelve small operators more, so
+    it is not meant to make a ranker faster (docs/quantization.md).
     """
 
     consumes: ClassVar[str] = "torch"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Two sizes of the sample that is traced, which no shape in a ranker is likely to have by itself.
 _SAMPLE_REQUESTS, _SAMPLE_ROWS = 3, 11
 # Rows of the sample in which lookups are told from what else reads a matrix.
-_LOOKED_AT = 64
+_LOOKED_AT = 16
 # The constant that holds the scales of tables in few bits: no table itself.
 SCALES = "table_scales"
 # What exporting puts before the names that a module has.
@@ -95,7 +95,7 @@ def open_tables(
 
 def find_tables(graph: FlatGraph) -> list[Table]:
     """Return the tables of a graph in the order in which they are first read."""
-    values = graph.run(graph.sample(_LOOKED_AT))
+    values = _values_of_ids(graph)
     found: dict[tuple[int, torch.Size, torch.Size | tuple[int, ...]], list[Node]] = {}
     for node in graph.module.graph.find_nodes(op="get_attr"):
         weight = graph.held(node)
@@ -126,6 +126,24 @@ def find_tables(graph: FlatGraph) -> list[Table]:
         )
     order = {node: place for place, node in enumerate(graph.nodes)}
     return sorted(tables, key=lambda each: order[each.lookups[0]])
+
+
+def _values_of_ids(graph: FlatGraph) -> dict[Node, Any]:
+    """Return what IDs lookups have in a sample; of all else nothing, which may be large."""
+    wanted = {ids for each in graph.nodes if (ids := ids_of(each)) is not None}
+    found: dict[Node, Any] = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n: Node) -> Any:
+            value = super().run_node(n)
+            if n in wanted:
+                found[n] = value
+            return value
+
+    columns = graph.sample(_LOOKED_AT)
+    with torch.no_grad():
+        Recorder(graph.module).run(*(columns[name] for name in graph.names))
+    return found
 
 
 def is_lookup(node: Node, source: Node, values: Mapping[Node, Any]) -> bool:

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from optimize.flat_graph import aten
-from optimize.tables.codes import Bits, decode, encode, row_errors, scale_levels
+from optimize.tables.codes import (
+    Bits,
+    decode,
+    encode,
+    part_of_columns,
+    parts_of,
+    row_errors,
+    scale_levels,
+)
 from optimize.tables.program import SCALES, lookup_ids
 from optimize.tables.report import TableReport
 
@@ -96,7 +104,8 @@ def bytes_at(weight: Tensor, width: Width) -> int:
     rows, dimension = weight.shape
     if width in HALVES:
         return 2 * rows * dimension
-    return rows * (math.ceil(BITS[width] * dimension / 8) + 1)
+    bits = BITS[width]
+    return rows * (math.ceil(bits * dimension / 8) + len(parts_of(dimension, bits)))
 
 
 def levels_of(tables: list[Table], widths: Mapping[str, Width]) -> Tensor:
@@ -129,6 +138,7 @@ def _replace(
     else:
         bits = BITS[width]
         codes = encode(table.weight, bits, scales)
+        columns = part_of_columns(table.weight.shape[1], bits)
         if held is None:
             raise AssertionError("codes need scales")
         parts = _Coded(
@@ -137,6 +147,9 @@ def _replace(
             codes=graph.constant(name, codes.codes, before),
             levels=graph.constant(f"{name}_levels", codes.levels, before),
             scales=held,
+            columns=None
+            if codes.levels.shape[1] == 1
+            else graph.constant(f"{name}_parts", columns, before),
         )
         write = partial(_multiplied, graph, parts)
         new_bytes = codes.codes.nbytes + codes.levels.nbytes
@@ -160,6 +173,7 @@ class _Coded:
     codes: Node
     levels: Node
     scales: Node
+    columns: Node | None  # which part each is in, if there are several
 
 
 def _widened(graph: FlatGraph, source: Node, ids: Node) -> Node:
@@ -174,9 +188,15 @@ def _multiplied(graph: FlatGraph, table: _Coded, ids: Node) -> Node:
     values = call(aten.to.dtype, (codes, torch.float32))
     if table.bits == 4:
         values = _apart(graph, values, table.dimension)
-    level = call(aten.embedding.default, (table.levels, ids))  # uint8 […, 1]
-    level = call(aten.squeeze.dim, (call(aten.to.dtype, (level, torch.int64)), -1))
-    scale = call(aten.embedding.default, (table.scales, level))  # […, 1]
+    level = call(aten.embedding.default, (table.levels, ids))  # uint8 […, G]
+    level = call(aten.to.dtype, (level, torch.int64))
+    if table.columns is None:
+        level = call(aten.squeeze.dim, (level, -1))
+        scale = call(aten.embedding.default, (table.scales, level))  # […, 1]
+    else:
+        scale = call(aten.embedding.default, (table.scales, level))  # […, G, 1]
+        scale = call(aten.squeeze.dim, (scale, -1))
+        scale = call(aten.index_select.default, (scale, -1, table.columns))  # […, D]
     return call(aten.mul.Tensor, (values, scale))
 
 

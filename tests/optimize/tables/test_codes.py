@@ -29,11 +29,13 @@ def with_outliers(rows, width):
 
 
 class TestErrors:
-    @pytest.mark.parametrize("width", [8, 16, 32])
-    def test_an_int8_row_is_off_by_half_a_percent_at_most_in_the_middle(self, width):
+    @pytest.mark.parametrize(
+        ("width", "limit"), [(8, 0.005), (16, 0.005), (32, 0.005), (78, 0.0053), (128, 0.0053)]
+    )
+    def test_an_int8_row_is_off_by_half_a_percent_or_so_in_the_middle(self, width, limit):
         weight = with_outliers(10_000, width)
         decoded, _ = coded(weight, 8)
-        assert row_errors(weight, decoded).median() <= 0.005
+        assert row_errors(weight, decoded).median() <= limit
 
     def test_rows_with_outliers_cost_other_rows_nothing(self):
         weight = with_outliers(10_000, 16)
@@ -45,7 +47,7 @@ class TestErrors:
         # Scales are spread a little thinner where there are outliers.
         assert errors[0] == pytest.approx(errors[1], rel=0.05)
 
-    @pytest.mark.parametrize(("width", "limit"), [(8, 0.061), (16, 0.074), (64, 0.093)])
+    @pytest.mark.parametrize(("width", "limit"), [(8, 0.061), (16, 0.074), (64, 0.076)])
     def test_int4_rows_come_out_better_than_by_their_largest_value(self, width, limit):
         weight = normal(5000, width)
         decoded, _ = coded(weight, 4)
@@ -90,9 +92,20 @@ class TestZeros:
 
 
 class TestBytes:
-    def test_a_scale_takes_one_byte(self):
-        _, codes = coded(normal(100, 64), 8)
-        assert codes.codes.nbytes + codes.levels.nbytes == 100 * 65
+    @pytest.mark.parametrize(
+        ("bits", "width", "scales"),
+        [(8, 16, 1), (8, 64, 1), (8, 77, 1), (8, 78, 2), (8, 128, 3), (4, 31, 1), (4, 32, 2)],
+    )
+    def test_a_scale_takes_one_byte_and_wide_rows_have_several(self, bits, width, scales):
+        _, codes = coded(normal(100, width), bits)
+        assert codes.codes.nbytes == 100 * ((width * bits + 7) // 8)
+        assert codes.levels.nbytes == 100 * scales
+
+    @pytest.mark.parametrize(("bits", "width", "smaller"), [(8, 39, 3.9), (4, 16, 7.0)])
+    def test_from_some_width_on_tables_are_so_many_times_smaller(self, bits, width, smaller):
+        for each in range(width, 300, 7):
+            _, codes = coded(normal(2, each), bits)
+            assert 8 * each / (codes.codes.nbytes + codes.levels.nbytes) >= smaller - 1e-9, each
 
     @pytest.mark.parametrize(("width", "packed"), [(16, 8), (7, 4), (1, 1)])
     def test_two_values_of_4_bits_share_a_byte(self, width, packed):
