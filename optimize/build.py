@@ -30,16 +30,25 @@ def stage_folder(name: str, stage: Stage, source: Artifact, store: Path) -> Path
     own = Path(sys.modules[type(stage).__module__].__file__ or "")
     package = own.parents[1]
     files = [own, *(file for each in stage.code for file in sorted(package.glob(each)))]
-    key = fingerprint(
-        {
-            "stage": name,
-            "options": stage_options(stage),
-            "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in files],
-            "versions": library_versions(*stage.needs),
-            "source": source.key,
-        }
-    )
-    return store / f"{name}-{key[:16]}"
+    depends = {
+        "stage": name,
+        "options": stage_options(stage),
+        "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in files],
+        "versions": library_versions(*stage.needs),
+        "source": source.key,
+    }
+    read = [_content(name, each) for each in getattr(stage, "reads", ())]
+    if read:
+        depends["read"] = read
+    return store / f"{name}-{fingerprint(depends)[:16]}"
+
+
+def _content(stage: str, path: Path) -> str:
+    """Fingerprint a file that an option names: its content decides the result, not its name."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"stage {stage!r}: {path} cannot be read: {error}") from error
 
 
 def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path) -> Artifact:

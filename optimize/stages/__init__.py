@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "user_once": "optimize.stages.user_once:UserOnce",
 }
 
@@ -38,6 +40,9 @@ class Stage(Protocol):
         needs: Distributions that must be installed; their versions are part of the cache key.
         code: What else in `optimize` decides the result, as patterns of files; part of the cache
             key as well, as the stage's own file is.
+
+    One whose options name files has a property ``reads`` with their paths: what is in them is part
+    of the cache key.
     """
 
     consumes: ClassVar[str]
