@@ -90,7 +90,7 @@ class Manifest:
 
     Attributes:
         name: The ranker's name.
-        format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
+        format: Such as ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
         model: The file a runtime opens.
         signature: The features and the score.
         layout: ``flat``: every input has one row for each (user, candidate) pair. ``user_once``:

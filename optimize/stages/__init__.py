@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
     "user_once": "optimize.stages.user_once:UserOnce",

@@ -1,0 +1,105 @@
+"""Every runtime scores as the original does, at any size, and opens nothing of another CPU."""
+
+from dataclasses import replace
+from importlib import metadata
+
+import example_rankers
+import numpy as np
+import pytest
+
+from optimize.artifact import Artifact
+from optimize.build import run_stage
+from optimize.capture import capture
+from optimize.gates import judge
+from optimize.recipe import ParityLimits, QualityLimits
+from optimize.runtimes import RUNTIMES, open_predictor
+from optimize.samples import sample_requests
+from rankers.errors import UserError
+
+# The stages from a torch program to each format.
+WAYS = {"torch": (), "onnx": ("export_onnx",), "openvino": ("export_onnx", "export_openvino")}
+SIZES = (1, 2, 37, 200)
+
+
+@pytest.fixture(scope="module")
+def programs(store):
+    flat = capture(example_rankers.tiny(), store, candidates=SIZES)
+    return {"flat": flat, "user_once": run_stage("user_once", {"when": "always"}, flat, store)}
+
+
+def convert(program, way, store):
+    for stage in way:
+        program = run_stage(stage, {}, program, store)
+    return program
+
+
+def test_each_format_is_tried_here():
+    assert set(WAYS) == set(RUNTIMES)
+
+
+@pytest.mark.parametrize("layout", ["flat", "user_once"])
+@pytest.mark.parametrize("kind", WAYS)
+def test_every_gate_passes_at_every_size(kind, layout, programs, store):
+    made = convert(programs[layout], WAYS[kind], store)
+    assert made.manifest.layout == layout
+    assert made.manifest.format == kind
+    parity, quality = judge(made, programs["flat"], ParityLimits(), QualityLimits())
+    assert parity.passed, parity.reason
+    assert set(parity.numbers["max_abs_at"]) == {"evaluation", *(f"N={each}" for each in SIZES)}
+    assert quality.passed, quality.reason
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_users_together_score_as_each_alone(kind, programs, store):
+    made = convert(programs["user_once"], WAYS[kind], store)
+    predict, columns_of = open_predictor(made), made.manifest.columns_of
+    together = sample_requests(made.manifest.signature, (3, 1, 30))
+    alone = np.concatenate([predict(columns_of(each)) for each in together])
+    np.testing.assert_allclose(predict(columns_of(together)), alone, atol=1e-6)
+
+
+def test_scores_of_one_call_are_not_overwritten_by_the_next(programs, store):
+    for way in WAYS.values():
+        made = convert(programs["flat"], way, store)
+        predict, columns_of = open_predictor(made), made.manifest.columns_of
+        first, second = (sample_requests(made.manifest.signature, (n,)) for n in (5, 6))
+        kept = predict(columns_of(first))
+        copy = kept.copy()
+        predict(columns_of(second))
+        np.testing.assert_array_equal(kept, copy)
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_what_was_made_for_another_cpu_is_not_opened(kind, programs, store):
+    made = convert(programs["flat"], WAYS[kind], store)
+    requires = made.manifest.requires | {"isa": "avx2 made_up"}
+    elsewhere = Artifact(made.folder, replace(made.manifest, requires=requires))
+    with pytest.raises(UserError, match="made for a CPU with made_up, which this one lacks"):
+        open_predictor(elsewhere)
+
+
+def test_openvino_multiplies_in_float32_unless_asked(programs, store):
+    graph = convert(programs["flat"], WAYS["onnx"], store)
+    single = run_stage("export_openvino", {}, graph, store)
+    half = run_stage("export_openvino", {"precision": "bf16"}, graph, store)
+    assert (single.manifest.precision, half.manifest.precision) == ("fp32", "bf16")
+    assert "isa" not in single.manifest.requires
+    assert half.manifest.requires["isa"] == "avx512_bf16"
+
+
+def test_a_missing_library_is_one_line_that_says_how_to_install_it(programs, store, monkeypatch):
+    graph = convert(programs["flat"], WAYS["onnx"], store)
+    made = convert(graph, ("export_openvino",), store)
+    version = metadata.version
+
+    def without(name):
+        if name == "openvino":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    said = r"^openvino is not installed: pip install 'rankserve\[openvino\]'$"
+    with pytest.raises(UserError, match=said):
+        run_stage("export_openvino", {}, graph, store)
+    with pytest.raises(UserError, match=said):
+        open_predictor(made)
