@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RUNTIMES = {
     "torch": "optimize.runtimes.pytorch",
     "onnx": "optimize.runtimes.onnx_runtime",
+    "inductor": "optimize.runtimes.inductor",
     "openvino": "optimize.runtimes.openvino",
 }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
+    "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "lookups": "optimize.stages.lookups:Lookups",

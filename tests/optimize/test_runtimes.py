@@ -1,5 +1,6 @@
 """Every runtime scores as the original does, at any size, and opens nothing of another CPU."""
 
+import shutil
 from dataclasses import replace
 from importlib import metadata
 
@@ -7,7 +8,7 @@ import example_rankers
 import numpy as np
 import pytest
 
-from optimize.artifact import Artifact
+from optimize.artifact import Artifact, open_artifact
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.gates import judge
@@ -17,7 +18,12 @@ from optimize.samples import sample_requests
 from rankers.errors import UserError
 
 # The stages from a torch program to each format.
-WAYS = {"torch": (), "onnx": ("export_onnx",), "openvino": ("export_onnx", "export_openvino")}
+WAYS = {
+    "torch": (),
+    "onnx": ("export_onnx",),
+    "openvino": ("export_onnx", "export_openvino"),
+    "inductor": ("compile_inductor",),
+}
 SIZES = (1, 2, 37, 200)
 
 
@@ -103,3 +109,35 @@ def test_a_missing_library_is_one_line_that_says_how_to_install_it(programs, sto
         run_stage("export_openvino", {}, graph, store)
     with pytest.raises(UserError, match=said):
         open_predictor(made)
+
+
+class TestInductor:
+    def test_the_manifest_names_the_instruction_sets_that_the_code_may_use(self, programs, store):
+        made = convert(programs["flat"], WAYS["inductor"], store)
+        from bench.environment import environment
+
+        needed = made.manifest.requires["isa"].split()
+        assert needed
+        assert set(needed) <= set(environment().isa)
+
+    def test_code_of_another_release_of_torch_is_not_loaded(self, programs, store):
+        made = convert(programs["flat"], WAYS["inductor"], store)
+        requires = made.manifest.requires | {"torch": "2.0.0"}
+        older = Artifact(made.folder, replace(made.manifest, requires=requires))
+        with pytest.raises(UserError, match=r"compiled for torch 2\.0\.0; .* run the recipe again"):
+            open_predictor(older)
+
+    def test_no_compiler_is_one_line(self, programs, tmp_path, monkeypatch):
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+        with pytest.raises(UserError, match=r"^compile_inductor needs a C\+\+ compiler"):
+            run_stage("compile_inductor", {}, programs["flat"], tmp_path)
+
+    def test_a_changed_library_is_refused_before_it_is_loaded(self, programs, store, tmp_path):
+        made = convert(programs["flat"], WAYS["inductor"], store)
+        shutil.copytree(made.folder, tmp_path / "changed")
+        library = tmp_path / "changed" / made.manifest.model
+        content = bytearray(library.read_bytes())
+        content[len(content) // 2] ^= 1
+        library.write_bytes(content)
+        with pytest.raises(UserError, match=r"model\.aoti\.pt2: its SHA-256 is not the manifest's"):
+            open_artifact(tmp_path / "changed")
