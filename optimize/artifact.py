@@ -222,13 +222,20 @@ def seal(folder: Path, manifest: Manifest) -> Artifact:
     return Artifact(folder, sealed)
 
 
-def seal_with_verdicts(artifact: Artifact, verdicts: tuple[Verdict, ...], folder: Path) -> Artifact:
+def seal_with_verdicts(
+    artifact: Artifact,
+    verdicts: tuple[Verdict, ...],
+    folder: Path,
+    *,
+    notes: tuple[str, ...] | None = None,
+) -> Artifact:
     """Make the same artifact with verdicts in ``folder``, sharing its files on disk if possible.
 
     Args:
         artifact: What the gates looked at.
         verdicts: What they decided.
         folder: An empty folder.
+        notes: In place of those it has; None keeps them.
     """
     for name in artifact.manifest.files:
         target = folder / name
@@ -237,7 +244,8 @@ def seal_with_verdicts(artifact: Artifact, verdicts: tuple[Verdict, ...], folder
             os.link(artifact.folder / name, target)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(artifact.folder / name, target)
-    judged = replace(artifact.manifest, verdicts=verdicts)
+    kept = artifact.manifest.notes if notes is None else notes
+    judged = replace(artifact.manifest, verdicts=verdicts, notes=kept)
     write_atomically(folder / MANIFEST, json.dumps(judged.to_json(), indent=2) + "\n")
     return Artifact(folder, judged)
 

@@ -19,6 +19,9 @@ RUNTIMES = {
     "openvino": "optimize.runtimes.openvino",
 }
 
+# The formats that a Triton backend serves (optimize/triton).
+DEPLOYABLE = ("onnx",)
+
 
 class Predictor(Protocol):
     """An opened artifact."""
