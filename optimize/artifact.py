@@ -100,6 +100,7 @@ class Manifest:
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
+        settings: How its runtime opens it, by name, where that is not as by default.
         lineage: The stages it came through, first to last.
         verdicts: What the gates decided; empty if none looked yet.
         notes: What a stage has to say to a person, a line each.
@@ -116,6 +117,7 @@ class Manifest:
     lineage: tuple[Step, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -141,6 +143,8 @@ class Manifest:
         """A fingerprint of the content alone: files, signature and what it takes to run them."""
         names = ("name", "format", "model", "layout", "precision", "files", "requires")
         content = {name: getattr(self, name) for name in names}
+        if self.settings:
+            content["settings"] = self.settings
         return fingerprint(content | {"signature": self.signature.to_json()})
 
     def to_json(self) -> dict[str, Any]:
@@ -159,6 +163,8 @@ class Manifest:
             "verdicts": [each.to_json() for each in self.verdicts],
             "notes": list(self.notes),
         }
+        if self.settings:
+            data["settings"] = self.settings
         return data | {"sha256": fingerprint(data)}
 
     @classmethod
@@ -176,6 +182,7 @@ class Manifest:
             lineage=tuple(Step(**each) for each in data["lineage"]),
             verdicts=tuple(Verdict(**each) for each in data["verdicts"]),
             notes=tuple(data.get("notes", ())),
+            settings=dict(data.get("settings", {})),
         )
 
 
@@ -208,6 +215,15 @@ class Artifact:
         """Whether gates looked at it and all let it pass."""
         verdicts = self.manifest.verdicts
         return bool(verdicts) and all(each.passed for each in verdicts)
+
+
+def copy_model(artifact: Artifact, folder: Path) -> None:
+    """Copy an artifact's files into ``folder``, for a stage that leaves the model as it is."""
+    for name in artifact.manifest.files:
+        if not name.startswith((f"{EVIDENCE}/", f"{FILES}/")):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.folder / name, target)
 
 
 def seal(folder: Path, manifest: Manifest) -> Artifact:

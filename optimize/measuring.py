@@ -27,9 +27,11 @@ CHOICE = "choice.json"
 # With fewer rounds the intervals of many targets have no ends (bench.exchange.least_rounds).
 _LEAST_ROUNDS = 20
 _DISTINCT = 200
-# Of the time: every size of request is sent once before the clock starts, as after a server's first
+# Of the time, before it is counted: every size of request is sent once, as after a server's first
 # minute, for some runtimes make kernels for each size.
-_WARMUP_SHARE = 0.2
+_WARMUP_SHARE = 0.5
+# Enough for a p99 with an interval, which is worth some more time than was allowed.
+_LEAST_REQUESTS, _OVERTIME = 400, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,10 @@ def measure_artifacts(
     ]
     requests = _workload(captured, options)
     each_s = sum(_usual_seconds(target, requests) for target in targets)
-    count = max(_LEAST_ROUNDS, min(options.requests, int(options.seconds / each_s)))
+    afforded = int(options.seconds / each_s)
+    if afforded < _LEAST_REQUESTS <= _OVERTIME * afforded:
+        afforded = _LEAST_REQUESTS
+    count = max(_LEAST_ROUNDS, min(options.requests, afforded))
     warmup = min(len(requests.requests), int(_WARMUP_SHARE * options.seconds / each_s))
     load = Load(count=count, warmup=warmup)
     rounds = max(_LEAST_ROUNDS, default_rounds(load))

@@ -47,7 +47,7 @@ def open_predictor(
     Args:
         artifact: What `optimize.artifact.open_artifact` returned.
         device: ``cpu``, or ``cuda`` where the runtime can.
-        threads: For one call; by default one for each physical core.
+        threads: For one call; by default what its settings say, or one for each physical core.
 
     Raises:
         UserError: No runtime opens the format, its library is not installed, the device is not to
@@ -63,9 +63,14 @@ def open_predictor(
         )
     refuse_other_cpu(artifact)
     opened: Predictor = importlib.import_module(name).open_artifact(
-        artifact, device=device, threads=threads or physical_cores()
+        artifact, device=device, threads=threads or default_threads(artifact)
     )
     return opened
+
+
+def default_threads(artifact: Artifact) -> int:
+    """Return how many threads a call has where nobody says."""
+    return artifact.manifest.settings.get("threads") or physical_cores()
 
 
 def physical_cores() -> int:

@@ -26,7 +26,9 @@ STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "lookups": "optimize.stages.lookups:Lookups",
+    "onnx_session": "optimize.stages.onnx_session:OnnxSession",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
 }
 

@@ -82,7 +82,7 @@ class CompileInductor:
             raise UserError(f"Inductor cannot compile the program: {in_one_line(error)}") from error
         # The library calls into torch's own, whose interface holds for one release.
         requires = manifest.requires | {"torch": torch.__version__, ISA: " ".join(isa)}
-        return replace(manifest, format="inductor", model=MODEL, requires=requires)
+        return replace(manifest, format="inductor", model=MODEL, requires=requires, settings={})
 
 
 def _require_compiler() -> None:

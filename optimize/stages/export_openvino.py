@@ -60,4 +60,5 @@ class ExportOpenvino:
             model=MODEL,
             precision=self.precision,
             requires=requires,
+            settings={},
         )

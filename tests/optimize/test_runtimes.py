@@ -7,13 +7,14 @@ from importlib import metadata
 import example_rankers
 import numpy as np
 import pytest
+import torch
 
 from optimize.artifact import Artifact, open_artifact
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.gates import judge
 from optimize.recipe import ParityLimits, QualityLimits
-from optimize.runtimes import RUNTIMES, open_predictor
+from optimize.runtimes import RUNTIMES, default_threads, open_predictor, physical_cores
 from optimize.samples import sample_requests
 from rankers.errors import UserError
 
@@ -43,8 +44,12 @@ def test_each_format_is_tried_here():
     assert set(WAYS) == set(RUNTIMES)
 
 
-@pytest.mark.parametrize("layout", ["flat", "user_once"])
-@pytest.mark.parametrize("kind", WAYS)
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    # Compiling takes seconds, and a flat program is the simpler one.
+    [(kind, "flat") for kind in WAYS if kind != "inductor"]
+    + [(kind, "user_once") for kind in WAYS],
+)
 def test_every_gate_passes_at_every_size(kind, layout, programs, store):
     made = convert(programs[layout], WAYS[kind], store)
     assert made.manifest.layout == layout
@@ -66,7 +71,7 @@ def test_users_together_score_as_each_alone(kind, programs, store):
 
 def test_scores_of_one_call_are_not_overwritten_by_the_next(programs, store):
     for way in WAYS.values():
-        made = convert(programs["flat"], way, store)
+        made = convert(programs["user_once"], way, store)
         predict, columns_of = open_predictor(made), made.manifest.columns_of
         first, second = (sample_requests(made.manifest.signature, (n,)) for n in (5, 6))
         kept = predict(columns_of(first))
@@ -77,7 +82,7 @@ def test_scores_of_one_call_are_not_overwritten_by_the_next(programs, store):
 
 @pytest.mark.parametrize("kind", WAYS)
 def test_what_was_made_for_another_cpu_is_not_opened(kind, programs, store):
-    made = convert(programs["flat"], WAYS[kind], store)
+    made = convert(programs["user_once"], WAYS[kind], store)
     requires = made.manifest.requires | {"isa": "avx2 made_up"}
     elsewhere = Artifact(made.folder, replace(made.manifest, requires=requires))
     with pytest.raises(UserError, match="made for a CPU with made_up, which this one lacks"):
@@ -113,7 +118,7 @@ def test_a_missing_library_is_one_line_that_says_how_to_install_it(programs, sto
 
 class TestInductor:
     def test_the_manifest_names_the_instruction_sets_that_the_code_may_use(self, programs, store):
-        made = convert(programs["flat"], WAYS["inductor"], store)
+        made = convert(programs["user_once"], WAYS["inductor"], store)
         from bench.environment import environment
 
         needed = made.manifest.requires["isa"].split()
@@ -121,7 +126,7 @@ class TestInductor:
         assert set(needed) <= set(environment().isa)
 
     def test_code_of_another_release_of_torch_is_not_loaded(self, programs, store):
-        made = convert(programs["flat"], WAYS["inductor"], store)
+        made = convert(programs["user_once"], WAYS["inductor"], store)
         requires = made.manifest.requires | {"torch": "2.0.0"}
         older = Artifact(made.folder, replace(made.manifest, requires=requires))
         with pytest.raises(UserError, match=r"compiled for torch 2\.0\.0; .* run the recipe again"):
@@ -133,7 +138,7 @@ class TestInductor:
             run_stage("compile_inductor", {}, programs["flat"], tmp_path)
 
     def test_a_changed_library_is_refused_before_it_is_loaded(self, programs, store, tmp_path):
-        made = convert(programs["flat"], WAYS["inductor"], store)
+        made = convert(programs["user_once"], WAYS["inductor"], store)
         shutil.copytree(made.folder, tmp_path / "changed")
         library = tmp_path / "changed" / made.manifest.model
         content = bytearray(library.read_bytes())
@@ -141,3 +146,47 @@ class TestInductor:
         library.write_bytes(content)
         with pytest.raises(UserError, match=r"model\.aoti\.pt2: its SHA-256 is not the manifest's"):
             open_artifact(tmp_path / "changed")
+
+
+class TestSettings:
+    OPTIONS = ({"threads": 1}, {"spinning": True}, {"arena": False}, {"io_binding": True})
+
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    def test_a_session_opened_otherwise_is_another_artifact_of_the_same_scores(
+        self, options, programs, store
+    ):
+        graph = convert(programs["user_once"], WAYS["onnx"], store)
+        made = run_stage("onnx_session", options, graph, store)
+        assert made.manifest.settings.items() >= options.items()
+        assert made.key != graph.key
+        requests = sample_requests(graph.manifest.signature, (3, 1, 30))
+        columns = graph.manifest.columns_of(requests)
+        np.testing.assert_array_equal(open_predictor(made)(columns), open_predictor(graph)(columns))
+
+    def test_threads_are_those_asked_for_then_the_artifacts_own(self, programs, store):
+        graph = convert(programs["flat"], WAYS["onnx"], store)
+        assert default_threads(graph) == physical_cores()
+        assert default_threads(run_stage("onnx_session", {"threads": 7}, graph, store)) == 7
+
+    def test_what_a_stage_converts_does_not_inherit_them(self, programs, store):
+        graph = run_stage(
+            "onnx_session",
+            {"spinning": True},
+            convert(programs["flat"], WAYS["onnx"], store),
+            store,
+        )
+        assert run_stage("export_openvino", {}, graph, store).manifest.settings == {}
+        assert run_stage("optimize_onnx", {}, graph, store).manifest.settings["spinning"]
+
+    def test_torch_compiles_when_opened_if_the_artifact_says_so(self, programs, store):
+        # Compiling takes long; in this stance what torch.compile returned runs without.
+        with torch.compiler.set_stance("force_eager"):
+            made = run_stage("torch_compile", {}, programs["flat"], store)
+            columns = made.manifest.columns_of(sample_requests(made.manifest.signature, (5,)))
+            expected = open_predictor(programs["flat"])(columns)
+            np.testing.assert_array_equal(open_predictor(made)(columns), expected)
+        with (
+            torch.compiler.set_stance("fail_on_recompile"),
+            pytest.raises(RuntimeError, match="fail_on_recompile"),
+        ):
+            open_predictor(made)

@@ -36,10 +36,13 @@ class TritonPythonModel:
         parameters = {key: each["string_value"] for key, each in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = verified_manifest(folder)
+        refuse_other_cpu(manifest, folder)
         self.max_candidates = int(parameters["max_candidates"])
         self.tensors = wire_tensors(manifest["signature"])
         self.user_once = manifest["layout"] == "user_once"
-        self.session = open_session(folder / manifest["model"], int(parameters["threads"]))
+        self.session = open_session(
+            folder / manifest["model"], int(parameters["threads"]), manifest.get("settings", {})
+        )
         self.names = [each.name for each in self.session.get_inputs()]
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -259,13 +262,29 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_session(path: Path, threads: int) -> Any:
+def refuse_other_cpu(manifest: dict[str, Any], folder: Path) -> None:
+    """Raise RuntimeError unless this CPU has all that the artifact was made for."""
+    needed = set(manifest["requires"].get("isa", "").split())
+    # x86 calls them flags, ARM features; every core has the same.
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if needed else []
+    here = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    missing = needed - set(here.partition(":")[2].split())
+    if missing:
+        raise RuntimeError(
+            f"{folder}: made for a CPU with {', '.join(sorted(missing))}, which this one lacks: "
+            "run the recipe on this machine"
+        )
+
+
+def open_session(path: Path, threads: int, settings: dict[str, Any]) -> Any:
     """Open the model as rankserve's in-process runtime does, so that scores are the same."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A spinning pool burns the core that the other instances and the server need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    spinning = "1" if settings.get("spinning", False) else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
