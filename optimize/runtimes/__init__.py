@@ -20,7 +20,7 @@ RUNTIMES = {
 }
 
 # The formats that a Triton backend serves (optimize/triton).
-DEPLOYABLE = ("onnx",)
+DEPLOYABLE = ("onnx", "openvino")
 
 
 class Predictor(Protocol):
