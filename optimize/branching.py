@@ -113,7 +113,7 @@ def run_branches(
         built.get(kept or ""),
         built.get(deployable or ""),
         measured,
-        _note(measured),
+        _note(measured, built),
     )
 
 
@@ -175,10 +175,19 @@ def _ratio_text(ratio: Ratio) -> str:
     return f"{ratio.verdict} at {label}: {ratio.value:.2f} times {ratio.baseline} ({interval})"
 
 
-def _note(measured: Measured) -> str:
-    if measured.kept == measured.fastest:
-        return ""
-    return f"the fastest of all is {measured.fastest}, which cannot be deployed"
+def _note(measured: Measured, built: Mapping[str, Artifact]) -> str:
+    said = []
+    fastest = built.get(measured.fastest)  # None for the original
+    if measured.kept != measured.fastest and (fastest is None or not _is_deployable(fastest)):
+        said.append(f"the fastest of all is {measured.fastest}, which cannot be deployed")
+    for each in measured.comparison.measurements:
+        if each.void:
+            said.append(
+                f"the measurement of {each.target['name']} is void: {each.void[0]}; to measure "
+                "anew, remove .cache/measure-* from the run's folder"
+            )
+            break
+    return "; ".join(said)
 
 
 def branches_json(chosen: Chosen, relative: Any) -> dict[str, Any]:

@@ -209,23 +209,6 @@ def _run_branches(recipe: Recipe, source: Artifact, steps: _Steps, out: Path) ->
     return run
 
 
-def find_deployable(path: Path) -> Artifact:
-    """Open what `find_artifact` does, unless it is of a format that cannot be deployed.
-
-    Raises:
-        UserError: It is; the message names the best of the run that can be deployed.
-    """
-    found = find_artifact(path)
-    if found.manifest.format in DEPLOYABLE:
-        return found
-    said = f"{found.folder}: no backend of Triton serves {found.manifest.format} artifacts here"
-    run_file = path / RUN_FILE
-    best = json.loads(run_file.read_bytes())["best_deployable"] if run_file.is_file() else None
-    if best is None:
-        raise UserError(f"{said}; deploy one of these formats: {', '.join(DEPLOYABLE)}")
-    raise UserError(f"{said}; the best of this run that can be deployed is {path / best}")
-
-
 def find_artifact(path: Path) -> Artifact:
     """Open an artifact by its folder, or the one that a run chose by the run's folder.
 

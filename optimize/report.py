@@ -93,6 +93,8 @@ def print_artifact(artifact: Artifact) -> None:
     console.print(f"key {artifact.key[:16]}   score: {manifest.signature.score}")
     for name, value in manifest.requires.items():
         console.print(f"requires {name}: {value}")
+    for name, value in manifest.settings.items():
+        console.print(f"opened with {name}: {value}")
     features = Table("feature", "side", "dtype", "row shape", "IDs", box=None)
     for each in manifest.signature.features:
         ids = "" if each.cardinality is None else f"0 … {each.cardinality - 1}"

@@ -35,7 +35,7 @@ def deploy(
     **serving: Any,
 ) -> None:
     """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
-    from optimize.pipeline import find_deployable
+    from optimize.triton.deployable import find_deployable
     from optimize.triton.repository import deploy as deploy_artifact
 
     found = find_deployable(artifact)

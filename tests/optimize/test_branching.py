@@ -8,9 +8,10 @@ import pytest
 from optimize.artifact import Artifact, Verdict
 from optimize.branches import Branch, MeasureOptions
 from optimize.branching import run_branches
-from optimize.pipeline import StageResult, find_deployable
+from optimize.pipeline import StageResult
 from optimize.recipe import StageUse, load_recipe
 from optimize.stages import make_stage
+from optimize.triton.deployable import find_deployable
 from rankers.errors import UserError
 
 
