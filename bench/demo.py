@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.demo_report import Demo, auc_text
+from bench.demo_rivals import RIVALS, make_rivals
 from bench.demo_variants import MODEL, judge_variants, measure_variants
 from bench.html_report import html_report
 from bench.results_file import load_results, save_results
@@ -44,6 +45,7 @@ class DemoOptions:
         requests: Sent through the client and compared with in-process scores.
         measured: Requests that each variant is measured with.
         recipe: The recipe's name.
+        rivals: Other runtimes that are measured as well, of `bench.demo_rivals.RIVALS`.
     """
 
     build: Path
@@ -53,6 +55,7 @@ class DemoOptions:
     requests: int = 2000
     measured: int = 2000
     recipe: str = "cpu-fp32"
+    rivals: tuple[str, ...] = tuple(RIVALS)
 
 
 def run_demo(options: DemoOptions) -> Demo:
@@ -61,6 +64,8 @@ def run_demo(options: DemoOptions) -> Demo:
     Raises:
         UserError: A step failed, a gate did not pass, or served scores are not those in process.
     """
+    from optimize.recipe import load_recipe
+
     said = Console(stderr=True, highlight=False)
     started = time.perf_counter()
     with _step(said, "1 train a ranker"):
@@ -70,6 +75,10 @@ def run_demo(options: DemoOptions) -> Demo:
     chosen = run.chosen
     if chosen is None or not run.passed:
         raise UserError(f"the recipe {options.recipe!r} did not pass its gates; see {run.out}")
+    with _step(said, "  the same for other runtimes"):
+        rivals, missing = make_rivals(run, load_recipe(options.recipe), options.rivals)
+        for line in (*(f"{name}: passed its gates" for name in rivals), *missing):
+            said.print(f"    {line}", markup=False, soft_wrap=True)
     with _step(said, "3 deploy"):
         _deploy(chosen, options, said)
     with ExitStack() as stack:
@@ -79,7 +88,7 @@ def run_demo(options: DemoOptions) -> Demo:
             served = _compare_scores(ranker, chosen, server, options, said)
         with _step(said, "6 measure, variants in turn"):
             comparison, under_load = measure_variants(
-                ranker, chosen, server, requests=options.measured, said=said
+                ranker, chosen, rivals, server, requests=options.measured, said=said
             )
     about = {
         "ranker": ranker.name,
@@ -87,6 +96,7 @@ def run_demo(options: DemoOptions) -> Demo:
         "evaluation": {"requests": len(ranker.evaluation), "rows": ranker.evaluation.rows},
         "best_auc": best_auc,
         "run": run.to_json(),
+        "not_measured": list(missing),
         "served": {
             "sent": served.sent,
             "distinct_requests": served.distinct,
@@ -94,7 +104,9 @@ def run_demo(options: DemoOptions) -> Demo:
         },
         "seconds": round(time.perf_counter() - started, 1),
     }
-    variants = judge_variants(ranker, chosen, comparison, under_load, served.scores)
+    variants = judge_variants(
+        ranker, {"ONNX Runtime": chosen} | rivals, comparison, under_load, served.scores
+    )
     demo = Demo(about, comparison, under_load, variants)
     _write(options.build, demo)
     return demo

@@ -109,7 +109,8 @@ def demo_table(demo: Demo) -> Table:
         columns=("variant", "size", "AUC (difference, 95 %)", "p50, ms", "p99, ms", "candidates/s"),
         rows=tuple(_row(each) for each in demo.variants),
         note="Closed loop, one request at a time; with a rate, an open loop of Poisson arrivals. "
-        "Times are of this machine: ratios between rows mean more than any one of them.",
+        "Times are of this machine: ratios between rows mean more than any one of them."
+        + "".join(f"\n{each}" for each in demo.about.get("not_measured", ())),
     )
 
 

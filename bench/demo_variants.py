@@ -29,6 +29,7 @@ _ROUNDS = 20
 def measure_variants(
     ranker: Ranker,
     chosen: Artifact,
+    rivals: dict[str, Artifact],
     server: RunningServer,
     *,
     requests: int,
@@ -41,12 +42,13 @@ def measure_variants(
     from bench.workload import draw_workload
 
     workload = draw_workload(ranker.evaluation)
-    said.print(f"    [dim]{_ROUNDS} rounds, the three variants in an order drawn for each[/]")
+    said.print(f"    [dim]{_ROUNDS} rounds, the variants in an order drawn for each[/]")
     served = served_target(server.grpc_url, MODEL, name="Triton, gRPC")
     with ExitStack() as opened:
         targets: list[Target] = [
             ranker_target(ranker, name="torch eager"),
             open_artifact_target(chosen.folder, name="ONNX Runtime"),
+            *(open_artifact_target(each.folder, name=name) for name, each in rivals.items()),
             served,
         ]
         for each in targets:
@@ -68,32 +70,43 @@ def measure_variants(
 
 def judge_variants(
     ranker: Ranker,
-    chosen: Artifact,
+    artifacts: dict[str, Artifact],
     comparison: Comparison,
     under_load: Measurement,
     served_scores: Array,
 ) -> tuple[Variant, ...]:
-    """Put quality and latency of each variant side by side."""
-    original, optimized, over_grpc = comparison.measurements
+    """Put quality and latency of each variant side by side.
+
+    Args:
+        ranker: The original.
+        artifacts: Those measured in process, by name, in the order of the comparison.
+        comparison: The original, the artifacts, and last the served model.
+        under_load: The served model in the open loop.
+        served_scores: Of the evaluation requests, over the wire, ``[ΣN]``.
+    """
+    original, *in_process, over_grpc = comparison.measurements
     reference = ranker.score(ranker.evaluation.flat())
     auc, _ = _judge(ranker, reference, reference)
-    gated = next(each for each in chosen.manifest.verdicts if each.gate == "quality").numbers
-    numbers = gated.get("auc")
-    change = None if numbers is None else (numbers["delta"], numbers["low"], numbers["high"])
     sent = _judge(ranker, reference, served_scores)
     parameters = sum(each.nbytes for each in ranker.module.state_dict().values())
     return (
         Variant("torch eager", parameters, auc, None, original),
-        Variant(
-            "ONNX Runtime",
-            chosen.model_bytes,
-            None if numbers is None else numbers["value"],
-            change,
-            optimized,
+        *(
+            _variant(name, artifact, measurement)
+            for (name, artifact), measurement in zip(artifacts.items(), in_process, strict=True)
         ),
         Variant("Triton, gRPC", None, *sent, over_grpc),
         Variant(under_load.name, None, *sent, under_load),
     )
+
+
+def _variant(name: str, artifact: Artifact, measurement: Measurement) -> Variant:
+    """Return an artifact's line, with the quality that its gate found."""
+    gated = next(each for each in artifact.manifest.verdicts if each.gate == "quality").numbers
+    numbers = gated.get("auc")
+    change = None if numbers is None else (numbers["delta"], numbers["low"], numbers["high"])
+    auc = None if numbers is None else numbers["value"]
+    return Variant(name, artifact.model_bytes, auc, change, measurement)
 
 
 def _judge(

@@ -244,7 +244,7 @@ def _run(
         barrier.wait()
         work(crew[number], stage)
 
-    with _still_memory(), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+    with still_memory(), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         futures = [pool.submit(life, number) for number in range(workers)]
         try:
             for future in futures:
@@ -276,11 +276,17 @@ def _gather(crew: list[_Worker], beginning: float, cpu_s: float) -> LoadResult:
 
 
 @contextmanager
-def _still_memory() -> Iterator[None]:
-    """Keep the collector from walking prepared requests: its pauses would be ours in the tail."""
+def still_memory() -> Iterator[None]:
+    """Keep the collector from walking prepared requests: its pauses would be ours in the tail.
+
+    Within another the memory stays still until the outer one ends: with torch loaded, to walk all
+    of it takes a fifth of a second, too long for each of many short rounds.
+    """
+    within = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not within:
+            gc.unfreeze()

@@ -13,6 +13,7 @@ from bench.compare import Comparison, baseline_place, compare_rounds
 from bench.environment import Clocks, cpu_times, environment, load_average
 from bench.gpu_state import watched_gpus
 from bench.latencies import record
+from bench.load import still_memory
 from bench.measurement import Counts, Measurement
 from bench.merging import merge_measurements
 from bench.sending import apply_load
@@ -170,14 +171,15 @@ def measure_rounds(
     prepared = [_prepare(target, workload) for target in targets]
     parts: list[list[Measurement]] = [[] for _ in targets]
     random = np.random.default_rng(load.seed)
-    for number in range(rounds):
-        turn = _one_round(load, number, rounds)
-        for place in random.permutation(len(targets)):
-            say(f"round {number + 1} of {rounds}: {names[place]}")
-            part = _measure_once(
-                targets[place], prepared[place], workload, turn, command, began_at=load.first
-            )
-            parts[place].append(replace(part, load=load.describe()))
+    with still_memory():
+        for number in range(rounds):
+            turn = _one_round(load, number, rounds)
+            for place in random.permutation(len(targets)):
+                say(f"round {number + 1} of {rounds}: {names[place]}")
+                part = _measure_once(
+                    targets[place], prepared[place], workload, turn, command, began_at=load.first
+                )
+                parts[place].append(replace(part, load=load.describe()))
     return parts
 
 

@@ -177,11 +177,11 @@ def open_artifact_target(
         UserError: The artifact is damaged, or its runtime cannot open it.
     """
     from optimize.pipeline import find_artifact
-    from optimize.runtimes import open_predictor, physical_cores
+    from optimize.runtimes import default_threads, open_predictor
 
     artifact = find_artifact(folder)
     manifest = artifact.manifest
-    threads = threads or physical_cores()
+    threads = threads or default_threads(artifact)
     layout = "" if manifest.layout == "flat" else f" {manifest.layout.replace('_', '-')}"
     description = {
         "kind": "artifact",

@@ -90,7 +90,7 @@ class Manifest:
 
     Attributes:
         name: The ranker's name.
-        format: ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
+        format: Such as ``torch`` (a torch.export program) or ``onnx``; runtimes are chosen by it.
         model: The file a runtime opens.
         signature: The features and the score.
         layout: ``flat``: every input has one row for each (user, candidate) pair. ``user_once``:
@@ -100,6 +100,7 @@ class Manifest:
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
+        settings: How its runtime opens it, by name, where that is not as by default.
         lineage: The stages it came through, first to last.
         verdicts: What the gates decided; empty if none looked yet.
         notes: What a stage has to say to a person, a line each.
@@ -116,6 +117,7 @@ class Manifest:
     lineage: tuple[Step, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -141,6 +143,8 @@ class Manifest:
         """A fingerprint of the content alone: files, signature and what it takes to run them."""
         names = ("name", "format", "model", "layout", "precision", "files", "requires")
         content = {name: getattr(self, name) for name in names}
+        if self.settings:
+            content["settings"] = self.settings
         return fingerprint(content | {"signature": self.signature.to_json()})
 
     def to_json(self) -> dict[str, Any]:
@@ -159,6 +163,8 @@ class Manifest:
             "verdicts": [each.to_json() for each in self.verdicts],
             "notes": list(self.notes),
         }
+        if self.settings:
+            data["settings"] = self.settings
         return data | {"sha256": fingerprint(data)}
 
     @classmethod
@@ -176,6 +182,7 @@ class Manifest:
             lineage=tuple(Step(**each) for each in data["lineage"]),
             verdicts=tuple(Verdict(**each) for each in data["verdicts"]),
             notes=tuple(data.get("notes", ())),
+            settings=dict(data.get("settings", {})),
         )
 
 
@@ -210,6 +217,15 @@ class Artifact:
         return bool(verdicts) and all(each.passed for each in verdicts)
 
 
+def copy_model(artifact: Artifact, folder: Path) -> None:
+    """Copy an artifact's files into ``folder``, for a stage that leaves the model as it is."""
+    for name in artifact.manifest.files:
+        if not name.startswith((f"{EVIDENCE}/", f"{FILES}/")):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.folder / name, target)
+
+
 def seal(folder: Path, manifest: Manifest) -> Artifact:
     """Make a folder of model files an artifact: checksum every file and write the manifest."""
     names = sorted(
@@ -222,13 +238,20 @@ def seal(folder: Path, manifest: Manifest) -> Artifact:
     return Artifact(folder, sealed)
 
 
-def seal_with_verdicts(artifact: Artifact, verdicts: tuple[Verdict, ...], folder: Path) -> Artifact:
+def seal_with_verdicts(
+    artifact: Artifact,
+    verdicts: tuple[Verdict, ...],
+    folder: Path,
+    *,
+    notes: tuple[str, ...] | None = None,
+) -> Artifact:
     """Make the same artifact with verdicts in ``folder``, sharing its files on disk if possible.
 
     Args:
         artifact: What the gates looked at.
         verdicts: What they decided.
         folder: An empty folder.
+        notes: In place of those it has; None keeps them.
     """
     for name in artifact.manifest.files:
         target = folder / name
@@ -237,7 +260,8 @@ def seal_with_verdicts(artifact: Artifact, verdicts: tuple[Verdict, ...], folder
             os.link(artifact.folder / name, target)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(artifact.folder / name, target)
-    judged = replace(artifact.manifest, verdicts=verdicts)
+    kept = artifact.manifest.notes if notes is None else notes
+    judged = replace(artifact.manifest, verdicts=verdicts, notes=kept)
     write_atomically(folder / MANIFEST, json.dumps(judged.to_json(), indent=2) + "\n")
     return Artifact(folder, judged)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import Artifact, Step, fingerprint, open_artifact, seal
 from optimize.stages import make_stage, stage_options
-from optimize.versions import library_versions
+from optimize.versions import library_versions, require_libraries
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.ranker import FILES
@@ -61,7 +61,8 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
         store: The folder that keeps results.
 
     Raises:
-        UserError: The stage cannot read this format or cannot convert the model.
+        UserError: The stage cannot read this format or cannot convert the model, or a library that
+            it needs is not installed.
     """
     stage = make_stage(name, options)
     if source.manifest.format != stage.consumes:
@@ -69,6 +70,7 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
             f"stage {name!r} reads {stage.consumes} artifacts; {source.folder} is "
             f"{source.manifest.format}"
         )
+    require_libraries(*stage.needs)
     folder = stage_folder(name, stage, source, store)
     if not folder.exists():
         started = time.perf_counter()

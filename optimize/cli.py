@@ -12,6 +12,7 @@ from optimize.commands.check import check
 from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
+from optimize.commands.measure import measure
 from optimize.commands.report import report
 from optimize.commands.run import run
 from optimize.commands.serve import serve
@@ -26,5 +27,7 @@ def main() -> None:
     die_with_parent()
 
 
-for _command in (capture, check, deploy, gate, inspect, recipes, report, run, serve, stage, stages):
+for _command in (
+    capture, check, deploy, gate, inspect, measure, recipes, report, run, serve, stage, stages,
+):  # fmt: skip
     main.add_command(_command)

@@ -6,6 +6,7 @@
       run.json                       what happened, and which artifact was chosen
       artifacts/1-capture-…/         what each step made, with the gates' verdicts
       artifacts/2-export_onnx-…/
+      measurements.json              of a recipe with branches: a results file of the bench
       logs/…/                        each child's log.txt and reproduce.sh
       .cache/                        results by content, so that nothing is done twice
 
@@ -26,20 +27,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optimize import artifact as artifacts
 from optimize.artifact import Artifact, ArtifactError, Verdict, fingerprint, open_artifact
+from optimize.branching import Chosen, branches_json, run_branches
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
 from optimize.children import Limits, run_child
+from optimize.measuring import Measured, measurement_key
+from optimize.runtimes import DEPLOYABLE
 from optimize.stages import stage_options
 from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from optimize.branches import MeasureOptions
     from optimize.recipe import Recipe, StageUse
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = 1
+MEASUREMENTS = "measurements.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,9 @@ class Run:
         recipe: The recipe's name.
         results: One for each step that was reached.
         chosen: The last artifact that passed its gates, of a format that can be deployed; or None.
-        passed: Whether every step of the recipe was reached and passed.
+        passed: Whether every step of the recipe was reached and passed; of its branches, whether
+            one was kept.
+        branches: What became of them; None if the recipe has none, or they were not reached.
     """
 
     out: Path
@@ -76,6 +84,7 @@ class Run:
     results: tuple[StageResult, ...]
     chosen: Artifact | None
     passed: bool
+    branches: Chosen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as JSON-ready data; paths are relative to its folder."""
@@ -84,6 +93,7 @@ class Run:
             "recipe": self.recipe,
             "passed": self.passed,
             "chosen": None if self.chosen is None else self._relative(self.chosen),
+            "best_deployable": self._best_deployable(),
             "stages": [
                 {
                     "stage": each.name,
@@ -98,7 +108,18 @@ class Run:
                 }
                 for each in self.results
             ],
-        }
+        } | ({} if self.branches is None else branches_json(self.branches, self._relative))
+
+    def _best_deployable(self) -> str | None:
+        """Return the path of what to deploy where what was chosen cannot be."""
+        if self.branches is not None:
+            best = self.branches.deployable
+        else:
+            passed = (each.artifact for each in self.results if each.artifact.passed)
+            best = next(
+                (each for each in reversed([*passed]) if each.manifest.format in DEPLOYABLE), None
+            )
+        return None if best is None else self._relative(best)
 
     def _relative(self, artifact: Artifact) -> str:
         return str(artifact.folder.relative_to(self.out))
@@ -151,24 +172,40 @@ def run_recipe(
     with _only_run_in(out):
         steps = _Steps(recipe, out, limits, observer or Silent())
         result = steps.capture(ranker)
-        results = [result]
         for use in recipe.stages:
             if not result.artifact.passed:
                 break
             result = steps.stage(use, result.artifact)
-            results.append(result)
-        reached_all = len(results) == len(recipe.stages) + 1
-        deployable = [
-            each.artifact for each in results if each.artifact.passed and each.name != CAPTURE
-        ]
-        run = Run(
-            out=out,
-            recipe=recipe.name,
-            results=tuple(results),
-            chosen=deployable[-1] if deployable else None,
-            passed=reached_all and result.artifact.passed,
-        )
+        reached_all = len(steps.results) == len(recipe.stages) + 1
+        if recipe.branches and reached_all and result.artifact.passed:
+            run = _run_branches(recipe, result.artifact, steps, out)
+        else:
+            deployable = [
+                each.artifact
+                for each in steps.results
+                if each.artifact.passed and each.name != CAPTURE
+            ]
+            run = Run(
+                out=out,
+                recipe=recipe.name,
+                results=tuple(steps.results),
+                chosen=deployable[-1] if deployable else None,
+                passed=reached_all and result.artifact.passed and not recipe.branches,
+            )
         write_atomically(out / RUN_FILE, json.dumps(run.to_json(), indent=2) + "\n")
+    return run
+
+
+def _run_branches(recipe: Recipe, source: Artifact, steps: _Steps, out: Path) -> Run:
+    chosen = run_branches(recipe.branches, source, steps, recipe.measure)
+    kept = None if chosen.kept is None else steps.keep(chosen.kept, chosen.notes)
+    run = Run(
+        out, recipe.name, tuple(steps.results), kept, passed=kept is not None, branches=chosen
+    )
+    if chosen.measured is not None:
+        from bench.results_file import save_results
+
+        save_results(chosen.measured.comparison, out / MEASUREMENTS)
     return run
 
 
@@ -191,7 +228,11 @@ def find_artifact(path: Path) -> Artifact:
 
 
 class _Steps:
-    """The steps of one run, numbered as they come."""
+    """The steps of one run, numbered as they come.
+
+    Attributes:
+        results: Of the steps that were done, in order.
+    """
 
     def __init__(self, recipe: Recipe, out: Path, limits: Limits, observer: Observer) -> None:
         self._recipe = recipe
@@ -202,6 +243,9 @@ class _Steps:
         self._number = 0
         self._captured: Artifact | None = None
         self._gates_code = _code_of("gates.py")
+        self.results: list[StageResult] = []
+        # Branches begin alike: what was done, or could not be done, is not tried again.
+        self._ended: dict[Path, StageResult | UserError] = {}
 
     def capture(self, ranker: str) -> StageResult:
         """Load and export the ranker in a child; it alone knows whether its content is known."""
@@ -215,8 +259,45 @@ class _Steps:
 
     def stage(self, use: StageUse, source: Artifact) -> StageResult:
         """Run one stage in a child, unless its result is there already."""
-        started = self._begin(use.name)
         folder = stage_folder(use.name, use.stage, source, self._store)
+        if folder not in self._ended:
+            try:
+                self._ended[folder] = self._run_stage(use, source, folder)
+            except UserError as error:
+                self._ended[folder] = error
+        ended = self._ended[folder]
+        if isinstance(ended, UserError):
+            raise ended
+        return ended
+
+    def measure(self, measured: Mapping[str, Artifact], options: MeasureOptions) -> Measured:
+        """Measure artifacts in a child, unless the same were measured on this machine before."""
+        if self._captured is None:
+            raise AssertionError("capture comes first")
+        self._begin("measure")
+        key = measurement_key(measured, self._captured, options)
+        folder = self._store / f"measure-{key[:16]}"
+        if not folder.exists():
+            named = [f"{name}={each.folder}" for name, each in measured.items()]
+            arguments = ["measure", *named, "--against", str(self._captured.folder)]
+            settings = ["--options", json.dumps(options.to_json()), "--out", str(folder)]
+            self._child("measure", [*arguments, *settings])
+        return Measured.read(folder)
+
+    def keep(self, artifact: Artifact, notes: tuple[str, ...]) -> Artifact:
+        """Put the artifact that a run chose in place, with what it has to say of the others."""
+        self._number += 1
+        kept = (*artifact.manifest.notes, *notes)
+        key = fingerprint({"artifact": artifact.manifest.to_json()["sha256"], "notes": kept})
+        folder = self._out / "artifacts" / f"{self._number}-kept-{key[:8]}"
+        if self._open_cached(folder) is None:
+            with new_folder(folder) as aside:
+                verdicts = artifact.manifest.verdicts
+                artifacts.seal_with_verdicts(artifact, verdicts, aside, notes=kept)
+        return open_artifact(folder)
+
+    def _run_stage(self, use: StageUse, source: Artifact, folder: Path) -> StageResult:
+        started = self._begin(use.name)
         made = self._open_cached(folder)
         cached = made is not None
         if made is None:
@@ -248,6 +329,7 @@ class _Steps:
             cached = False
         result = StageResult(name, judged, time.perf_counter() - started, cached)
         self._observer.finished(result)
+        self.results.append(result)
         return result
 
     def _ask_gates(self, name: str, made: Artifact) -> tuple[Verdict, ...]:

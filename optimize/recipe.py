@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from optimize.branches import Branch, MeasureOptions, parse_branches
 from optimize.stages import Stage, make_stage
 from rankers.errors import UserError, nearest
 
@@ -65,7 +66,9 @@ class Recipe:
     Attributes:
         name: The file's name without ``.toml``.
         description: One line.
-        stages: In order; each reads what the one before it made.
+        stages: In order; each reads what the one before it made. Empty if there are only branches.
+        branches: Ways on from there, simplest first; measuring keeps the best of those that pass.
+        measure: How they are compared.
         parity: Limits of the parity gate.
         quality: Limits of the quality gate.
     """
@@ -75,6 +78,8 @@ class Recipe:
     stages: tuple[StageUse, ...]
     parity: ParityLimits = field(default_factory=ParityLimits)
     quality: QualityLimits = field(default_factory=QualityLimits)
+    branches: tuple[Branch, ...] = ()
+    measure: MeasureOptions = field(default_factory=MeasureOptions)
 
     def gates_json(self) -> dict[str, Any]:
         """Return the limits of all gates as JSON-ready data."""
@@ -129,37 +134,39 @@ def gate_limits(gates: Any) -> tuple[ParityLimits, QualityLimits]:
 
 
 def _parse(name: str, data: dict[str, Any]) -> Recipe:
-    _only(data, ("description", "gates", "stages"), "a recipe")
+    _only(data, ("branches", "description", "gates", "measure", "stages"), "a recipe")
     parity, quality = gate_limits(data.get("gates", {}))
-    stages = data.get("stages")
+    uses = () if "branches" in data and "stages" not in data else _uses(data.get("stages"), "torch")
+    reached = uses[-1].stage.produces if uses else "torch"
+    return Recipe(
+        name=name,
+        description=str(data.get("description", "")),
+        stages=uses,
+        parity=parity,
+        quality=quality,
+        branches=parse_branches(data.get("branches"), lambda stages: _uses(stages, reached)),
+        measure=MeasureOptions.from_json(data.get("measure", {})),
+    )
+
+
+def _uses(stages: Any, current: str) -> tuple[StageUse, ...]:
+    """Read a list of stages: each reads what the one before it makes, the first ``current``."""
     if not isinstance(stages, list) or not stages:
         raise UserError('it needs at least one [[stages]] entry with use = "…"')
     uses = []
     for entry in stages:
         options = dict(entry)
-        stage_name = options.pop("use", None)
-        if not isinstance(stage_name, str):
+        name = options.pop("use", None)
+        if not isinstance(name, str):
             raise UserError('each [[stages]] entry needs use = "…", a stage\'s name')
-        uses.append(StageUse(stage_name, make_stage(stage_name, options)))
-    _check_formats(uses)
-    return Recipe(
-        name=name,
-        description=str(data.get("description", "")),
-        stages=tuple(uses),
-        parity=parity,
-        quality=quality,
-    )
-
-
-def _check_formats(uses: list[StageUse]) -> None:
-    """Each stage reads what the one before it makes; the first reads the captured program."""
-    current = "torch"
+        uses.append(StageUse(name, make_stage(name, options)))
     for use in uses:
         if use.stage.consumes != current:
             raise UserError(
                 f"stage {use.name!r} reads {use.stage.consumes}, but what comes to it is {current}"
             )
         current = use.stage.produces
+    return tuple(uses)
 
 
 def _limits(kind: type[Any], data: Any, where: str) -> Any:

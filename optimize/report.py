@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from optimize.artifact import Artifact
+    from optimize.branching import Chosen
     from optimize.pipeline import Run, StageResult
 
 
@@ -23,6 +25,7 @@ class TerminalObserver:
 
     def started(self, stage: str) -> None:
         """Show a spinner where there is a terminal, else a line."""
+        self.stop()
         if self._console.is_terminal:
             self._status = self._console.status(f"{stage} …")
             self._status.start()
@@ -57,12 +60,26 @@ class TerminalObserver:
 def print_run(run: Run) -> None:
     """Print where the result is and what to do with it."""
     console = Console(stderr=True, highlight=False)
+    if run.branches is not None:
+        _print_branches(run.branches, console)
     if run.chosen is None:
         console.print("[red]no artifact passed its gates[/]; the reasons are above")
         return
     ended = "recipe done" if run.passed else "[red]recipe ended early[/]"
     console.print(f"{ended}; chosen: {run.chosen.folder}")
     console.print(f"deploy it: python -m optimize deploy {run.out}", soft_wrap=True)
+
+
+def _print_branches(chosen: Chosen, console: Console) -> None:
+    """Print how each branch ended, and why."""
+    table = Table("branch", "", "why", box=None)
+    for each in chosen.branches:
+        kept = each.end == "kept"
+        end = f"[green]{each.end}[/]" if kept else each.end
+        table.add_row(each.name, end, escape(each.reason))
+    console.print(table)
+    if chosen.note:
+        console.print(f"[yellow]note:[/] {escape(chosen.note)}", soft_wrap=True)
 
 
 def print_artifact(artifact: Artifact) -> None:
@@ -76,6 +93,8 @@ def print_artifact(artifact: Artifact) -> None:
     console.print(f"key {artifact.key[:16]}   score: {manifest.signature.score}")
     for name, value in manifest.requires.items():
         console.print(f"requires {name}: {value}")
+    for name, value in manifest.settings.items():
+        console.print(f"opened with {name}: {value}")
     features = Table("feature", "side", "dtype", "row shape", "IDs", box=None)
     for each in manifest.signature.features:
         ids = "" if each.cardinality is None else f"0 … {each.cardinality - 1}"

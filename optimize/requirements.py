@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimize.instruction_sets import ISA, missing_instruction_sets
 from optimize.runtimes import open_predictor
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from optimize.artifact import Artifact
+    from optimize.artifact import Artifact, Manifest
 
 
 def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
@@ -23,7 +24,10 @@ def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
         For each check its name, whether it passed, and what was found.
     """
     checks = [("checksums", True, f"{len(artifact.manifest.files)} files agree")]
-    checks += [_requirement(name, value) for name, value in artifact.manifest.requires.items()]
+    checks += [
+        _instruction_sets(artifact.manifest) if name == ISA else _version(name, value)
+        for name, value in artifact.manifest.requires.items()
+    ]
     checks.append(_scores(artifact))
     verdicts = artifact.manifest.verdicts
     failed = [each.gate for each in verdicts if not each.passed]
@@ -35,13 +39,13 @@ def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
     return checks
 
 
-def _requirement(name: str, value: str) -> tuple[str, bool, str]:
-    if name == "isa":
-        from bench.environment import environment
+def _instruction_sets(manifest: Manifest) -> tuple[str, bool, str]:
+    missing = missing_instruction_sets(manifest)
+    found = f"this CPU lacks {', '.join(missing)}" if missing else manifest.requires[ISA]
+    return ("instruction sets", not missing, found)
 
-        missing = sorted(set(value.split()) - set(environment().isa))
-        found = f"this CPU lacks {', '.join(missing)}" if missing else value
-        return ("instruction sets", not missing, found)
+
+def _version(name: str, value: str) -> tuple[str, bool, str]:
     from optimize.versions import library_versions
 
     installed = library_versions(name)[name]

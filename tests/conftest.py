@@ -36,8 +36,15 @@ def start_server():
 
 
 @pytest.fixture(scope="session")
-def tiny_server(tiny_artifact, start_server, tmp_path_factory):
-    """Serve the tiny ranker as ``tiny``, and one beside it that was damaged after deploying."""
+def tiny_openvino(tiny_artifact, tmp_path_factory):
+    from optimize.build import run_stage
+
+    return run_stage("export_openvino", {}, tiny_artifact, tmp_path_factory.mktemp("openvino"))
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_artifact, tiny_openvino, start_server, tmp_path_factory):
+    """Serve the tiny ranker as ``tiny`` and ``tiny_openvino``, and one damaged after deploying."""
     from optimize.triton.config import ServingOptions
     from optimize.triton.repository import deploy
 
@@ -45,6 +52,7 @@ def tiny_server(tiny_artifact, start_server, tmp_path_factory):
     # On a busy machine a request may wait for long, and none of these tests is about that.
     patient = ServingOptions(max_candidates=2000, queue_timeout_ms=30_000)
     deploy(tiny_artifact, repository, "tiny", options=patient)
+    deploy(tiny_openvino, repository, "tiny_openvino", options=patient)
     damaged = deploy(tiny_artifact, repository, "damaged").folder / "model.onnx"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1

@@ -24,13 +24,16 @@ from rankers.command_line import json_option, print_json
               show_default=True, help="The folder of what is made.")  # fmt: skip
 @click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"),
               show_default=True, help="The Triton model repository.")  # fmt: skip
+@click.option("--rivals", default="openvino,inductor", show_default=True,
+              help="Other runtimes to measure as well; '' for none.")  # fmt: skip
 @json_option
-def demo(as_json: bool, **options: Any) -> None:
+def demo(as_json: bool, rivals: str, **options: Any) -> None:
     """Do the main job: train, optimize, gate, deploy, serve, compare, measure."""
     from bench.demo import DemoOptions, run_demo
     from bench.demo_report import demo_table
+    from bench.demo_rivals import read_rivals
 
-    chosen = DemoOptions(**options)
+    chosen = DemoOptions(**options, rivals=read_rivals(rivals))
     found = run_demo(chosen)
     if as_json:
         print_json(found.summary())

@@ -35,10 +35,10 @@ def deploy(
     **serving: Any,
 ) -> None:
     """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
-    from optimize.pipeline import find_artifact
+    from optimize.triton.deployable import find_deployable
     from optimize.triton.repository import deploy as deploy_artifact
 
-    found = find_artifact(artifact)
+    found = find_deployable(artifact)
     if not found.passed and not ungated:
         reasons = [f"{each.gate}: {each.reason}" for each in found.manifest.verdicts]
         why = "; ".join(reasons) or "no gate has looked at it"

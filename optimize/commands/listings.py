@@ -54,6 +54,7 @@ def recipes(as_json: bool) -> None:
                 "name": each.name,
                 "description": each.description,
                 "stages": [use.name for use in each.stages],
+                "branches": {one.name: [use.name for use in one.stages] for one in each.branches},
                 "gates": each.gates_json(),
             }
             for each in loaded
@@ -62,4 +63,7 @@ def recipes(as_json: bool) -> None:
         return
     for each in loaded:
         click.echo(f"{each.name}  {each.description}")
-        click.echo(f"    {' → '.join(use.name for use in each.stages)}")
+        if each.stages:
+            click.echo(f"    {' → '.join(use.name for use in each.stages)}")
+        for one in each.branches:
+            click.echo(f"    {one.name}: {' → '.join(use.name for use in one.stages)}")

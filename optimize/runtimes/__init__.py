@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from optimize.instruction_sets import refuse_other_cpu
 from rankers.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -11,7 +12,15 @@ if TYPE_CHECKING:
     from rankers.requests import Array, Columns
 
 # Which runtime opens which format: data, so that the CLI can list them without importing torch.
-RUNTIMES = {"torch": "optimize.runtimes.pytorch", "onnx": "optimize.runtimes.onnx_runtime"}
+RUNTIMES = {
+    "torch": "optimize.runtimes.pytorch",
+    "onnx": "optimize.runtimes.onnx_runtime",
+    "inductor": "optimize.runtimes.inductor",
+    "openvino": "optimize.runtimes.openvino",
+}
+
+# The formats that a Triton backend serves (optimize/triton).
+DEPLOYABLE = ("onnx", "openvino")
 
 
 class Predictor(Protocol):
@@ -38,10 +47,11 @@ def open_predictor(
     Args:
         artifact: What `optimize.artifact.open_artifact` returned.
         device: ``cpu``, or ``cuda`` where the runtime can.
-        threads: For one call; by default one for each physical core.
+        threads: For one call; by default what its settings say, or one for each physical core.
 
     Raises:
-        UserError: No runtime opens the format, or the device is not to be had.
+        UserError: No runtime opens the format, its library is not installed, the device is not to
+            be had, or the artifact was made for another CPU.
     """
     import importlib
 
@@ -51,10 +61,16 @@ def open_predictor(
             f"{artifact.folder}: no runtime opens the format {artifact.manifest.format!r}; "
             f"{nearest(artifact.manifest.format, RUNTIMES)}"
         )
+    refuse_other_cpu(artifact)
     opened: Predictor = importlib.import_module(name).open_artifact(
-        artifact, device=device, threads=threads or physical_cores()
+        artifact, device=device, threads=threads or default_threads(artifact)
     )
     return opened
+
+
+def default_threads(artifact: Artifact) -> int:
+    """Return how many threads a call has where nobody says."""
+    return artifact.manifest.settings.get("threads") or physical_cores()
 
 
 def physical_cores() -> int:

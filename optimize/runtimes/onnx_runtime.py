@@ -26,8 +26,11 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    settings = artifact.manifest.settings
     # A spinning pool burns the core that the server's or client's threads need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    spinning = "1" if settings.get("spinning", False) else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
@@ -40,9 +43,28 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
         ) from error
     names = [each.name for each in session.get_inputs()]
 
+    if settings.get("io_binding", False):
+        return _bound(session, names)
+
     def predict(inputs: Columns) -> Array:
         (scores,) = session.run(None, {name: inputs[name] for name in names})
         result: Array = scores.reshape(-1)
         return result
+
+    return predict
+
+
+def _bound(session: onnxruntime.InferenceSession, names: list[str]) -> Predictor:
+    """Return a predictor that binds its inputs and its output."""
+    output = session.get_outputs()[0].name
+
+    def predict(inputs: Columns) -> Array:
+        binding = session.io_binding()
+        for name in names:
+            binding.bind_cpu_input(name, inputs[name])
+        binding.bind_output(output)
+        session.run_with_iobinding(binding)
+        scores: Array = binding.copy_outputs_to_cpu()[0].reshape(-1)
+        return scores
 
     return predict

@@ -1,12 +1,13 @@
-"""PyTorch, eagerly: runs a torch.export program operator by operator."""
+"""PyTorch: runs a torch.export program operator by operator, or compiles it when it is opened."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from optimize.samples import sample_requests
 from optimize.torch_program import load_program
 from rankers.errors import UserError
 
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
 
+# Dynamo compiles for one row or user, and once more for any number of them.
+_COMPILED_CANDIDATES = ((1,), (5,), (7,), (2, 3))
+
 
 def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
     """Open a torch.export program.
+
+    One with the setting ``compile`` is compiled here, which takes from seconds to minutes, so that
+    no request has to wait for it.
 
     Raises:
         UserError: The device is ``cuda`` and there is none.
@@ -26,8 +33,12 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
         raise UserError(f"device {device!r} was asked for, but torch sees no GPU here")
     if device == "cpu":
         torch.set_num_threads(threads)
-    module = load_program(artifact.model_path).module().to(device)
-    names = artifact.manifest.inputs
+    manifest = artifact.manifest
+    module: Any = load_program(artifact.model_path).module().to(device)
+    compiled = bool(manifest.settings.get("compile"))
+    if compiled:
+        module = torch.compile(module, dynamic=True)
+    names = manifest.inputs
 
     def predict(inputs: Columns) -> Array:
         with torch.inference_mode():
@@ -36,4 +47,7 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
             result: Array = scores.cpu().numpy()
         return result
 
+    if compiled:
+        for counts in _COMPILED_CANDIDATES:
+            predict(manifest.columns_of(sample_requests(manifest.signature, counts)))
     return predict

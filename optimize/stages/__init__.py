@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
+    "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
+    "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "lookups": "optimize.stages.lookups:Lookups",
+    "onnx_session": "optimize.stages.onnx_session:OnnxSession",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
+    "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
 }
 

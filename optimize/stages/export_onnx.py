@@ -71,7 +71,7 @@ class ExportOnnx:
             exported.save(str(folder / MODEL), external_data=large)
         onnx.checker.check_model(str(folder / MODEL))
         check_rows_stay_free(folder / MODEL, program.module(), manifest)
-        return replace(manifest, format="onnx", model=MODEL)
+        return replace(manifest, format="onnx", model=MODEL, settings={})
 
     def _export(self, program: Any, names: list[str]) -> Any:
         import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from optimize.instruction_sets import ISA, instruction_sets
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -61,7 +62,5 @@ class OptimizeOnnx:
         # The offline graph may hold operators of ONNX Runtime's own, which older ones lack.
         requires["onnxruntime"] = onnxruntime.__version__
         if self.level == "all":
-            from bench.environment import environment
-
-            requires["isa"] = " ".join(environment().isa)
+            requires[ISA] = " ".join(instruction_sets())
         return replace(artifact.manifest, model=MODEL, requires=requires)

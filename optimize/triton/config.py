@@ -45,7 +45,7 @@ class ServingOptions:
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
             bounded queue forgets to wake up (docs/decisions/004-bounded-queues-stall.md).
-        threads: That ONNX Runtime uses within one instance.
+        threads: That the runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
         queue_size: Requests that may wait; more are refused at once instead of growing the queue.

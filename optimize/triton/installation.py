@@ -2,8 +2,9 @@
 
 The PyPI wheel of nvidia-pytriton carries the real ``tritonserver`` and its Python backend. They
 get an environment of their own, as they would in a container: the backend's stub needs NumPy 1
-(under NumPy 2 its outputs come back as zero bytes, without an error), and ONNX Runtime has to be
-the project's version, so that served scores are the in-process ones.
+(under NumPy 2 its outputs come back as zero bytes, without an error), and the runtimes have to be
+the project's versions, so that served scores are the in-process ones: ONNX Runtime, and OpenVINO
+where the project has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,9 +94,11 @@ def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallat
         InstallationError: It cannot be set up here; the message says why and what to do.
     """
     minor, python = _interpreter()
-    runtime = importlib.metadata.version("onnxruntime")
+    runtimes = _runtimes()
     parent = cache_folder() / "triton"
-    folder = parent / f"{TRITON_WHEEL_VERSION}-py3.{minor}-onnxruntime{runtime}"
+    folder = parent / "-".join(
+        [f"{TRITON_WHEEL_VERSION}-py3.{minor}", *(f"{name}{it}" for name, it in runtimes.items())]
+    )
     installation = ServerInstallation(folder, minor)
     if folder.is_dir():
         return installation
@@ -106,7 +109,7 @@ def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallat
             if not folder.is_dir():
                 remove_leftovers(parent)
                 with new_folder(folder) as aside:
-                    _fill(ServerInstallation(aside, minor), python, runtime, progress)
+                    _fill(ServerInstallation(aside, minor), python, runtimes, progress)
     except OSError as error:
         raise InstallationError(f"{folder}: the server cannot be set up: {error}") from error
     progress(f"the embedded Triton {TRITON_VERSION} is ready in {folder}")
@@ -114,7 +117,10 @@ def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallat
 
 
 def _fill(
-    aside: ServerInstallation, python: str, runtime: str, progress: Callable[[str], None]
+    aside: ServerInstallation,
+    python: str,
+    runtimes: dict[str, str],
+    progress: Callable[[str], None],
 ) -> None:
     env = aside.folder / "env"
     progress(f"setting up the embedded Triton {TRITON_VERSION}, once: its Python environment")
@@ -122,7 +128,7 @@ def _fill(
     pip = [str(env / "bin" / "python3"), "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"]
     # onnxruntime-gpu carries the same CPU kernels, but the server's Python backend runs on the CPU.
-    needed = [NUMPY, f"onnxruntime=={runtime}"]
+    needed = [NUMPY, *(f"{name}=={version}" for name, version in runtimes.items())]
     _run([*pip, "install", *quiet, *needed], f"pip cannot install {' and '.join(needed)}")
 
     progress(f"fetching {TRITON_WHEEL} {TRITON_WHEEL_VERSION} (55 MB)")
@@ -150,6 +156,14 @@ def _fill(
     aside.stub.chmod(0o755)
     aside.executable.chmod(0o755)
     _provide_libpython(aside, python, progress)
+
+
+def _runtimes() -> dict[str, str]:
+    """Return the versions of the runtimes that the server gets: OpenVINO only if it is here too."""
+    found = {"onnxruntime": importlib.metadata.version("onnxruntime")}
+    with suppress(importlib.metadata.PackageNotFoundError):
+        found["openvino"] = importlib.metadata.version("openvino")
+    return found
 
 
 def _interpreter() -> tuple[int, str]:

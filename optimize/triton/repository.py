@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optimize.runtimes import DEPLOYABLE
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
@@ -72,7 +73,7 @@ def deploy(
     moment leaves the old version, or the new one. Deploys into one repository wait for each other.
 
     Args:
-        artifact: An ONNX artifact that no gate stopped.
+        artifact: An ONNX or OpenVINO artifact that no gate stopped.
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
@@ -84,7 +85,7 @@ def deploy(
     """
     options = options or ServingOptions()
     _check_name(name)
-    _check_artifact(artifact, ungated=ungated)
+    _check_artifact(artifact, options.backend, ungated=ungated)
     if options.backend == "onnxruntime":
         _check_native(artifact)
     repository = repository.resolve()
@@ -161,12 +162,13 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_artifact(artifact: Artifact, *, ungated: bool) -> None:
+def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> None:
     manifest = artifact.manifest
-    if manifest.format != "onnx" or manifest.layout not in {"flat", "user_once"}:
+    formats = DEPLOYABLE if backend == "python" else ("onnx",)
+    if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
-            f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be "
-            "deployed; deploy an onnx one, which the stage export_onnx makes"
+            f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
+            f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
         )
     for verdict in manifest.verdicts:
         if not verdict.passed and not ungated:

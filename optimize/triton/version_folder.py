@@ -39,7 +39,7 @@ def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
     """Write a version into an empty folder.
 
     Args:
-        artifact: A flat or user-once ONNX artifact.
+        artifact: A flat or user-once artifact; of ONNX for ``onnxruntime``.
         folder: Where it goes.
         backend: ``python`` gets the artifact and `BACKEND_MODEL`; ``onnxruntime`` the artifact with
             its graph made to take wire tensors, sealed again.

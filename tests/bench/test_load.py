@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.arrivals import constant
-from bench.load import closed_loop, open_loop
+from bench.load import closed_loop, open_loop, still_memory
 from bench.validation.virtual_clock import VirtualClock, VirtualServer
 
 
@@ -189,4 +189,13 @@ def test_an_interrupt_in_a_worker_ends_the_load():
 
 def test_the_collector_walks_the_prepared_requests_again_after_a_load():
     closed_loop(Recorder(), [0], concurrency=1, count=1)
+    assert gc.get_freeze_count() == 0
+
+
+def test_memory_stays_still_through_all_rounds_and_is_let_go_at_the_end():
+    assert gc.get_freeze_count() == 0
+    with still_memory():
+        with still_memory():
+            pass
+        assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0

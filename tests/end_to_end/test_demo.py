@@ -21,7 +21,7 @@ def demo(build, *arguments):
         [
             *(sys.executable, "-m", "bench", "demo", "--requests", "40", "--measured", "100"),
             *("--build", str(build / "demo"), "--repository", str(build / "models"), "--json"),
-            *arguments,
+            *("--rivals", "", *arguments),
         ],
         capture_output=True,
         text=True,
@@ -37,7 +37,7 @@ def build(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summary(build):
-    done = demo(build, "--rows", "20000")
+    done = demo(build, "--rows", "20000", "--rivals", "openvino")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -50,6 +50,12 @@ class TestOnDrawnRows:
         for each in others:
             assert abs(each["auc"] - original["auc"]) <= 1e-6
 
+    def test_another_runtime_is_gated_and_measured_beside(self, summary):
+        assert [each["name"] for each in summary["variants"]][:4] == [
+            *("torch eager", "ONNX Runtime", "OpenVINO", "Triton, gRPC"),
+        ]
+        assert not summary["not_measured"]
+
     def test_every_gate_passed_within_the_promised_limits(self, summary):
         for stage in summary["run"]["stages"]:
             parity, quality = stage["verdicts"]
@@ -61,7 +67,7 @@ class TestOnDrawnRows:
         assert written == summary
         kept = load_results(build / "demo" / "results.json").found
         assert json.loads(json.dumps(kept.summary())) == summary
-        assert [each.response.count for each in kept.measurements] == [100, 100, 100, 100]
+        assert [each.response.count for each in kept.measurements] == [100, 100, 100, 100, 100]
         page = (build / "demo" / "report.html").read_text()
         assert "<svg" in page
         assert "http://" not in page.replace("http://www.w3.org", "")

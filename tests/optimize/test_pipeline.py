@@ -17,6 +17,24 @@ pytestmark = pytest.mark.end_to_end
 
 TINY = f"{EXAMPLES}:tiny"
 
+BRANCHES = """
+[[branches]]
+name = "onnx"
+stages = [{ use = "export_onnx" }]
+[[branches]]
+name = "again"
+stages = [{ use = "export_onnx" }]
+[[branches]]
+name = "no compiler"
+stages = [{ use = "compile_inductor" }]
+[[branches]]
+name = "bf16"
+stages = [{ use = "export_onnx" }, { use = "export_openvino", precision = "bf16" }]
+[measure]
+requests = 400
+seconds = 3
+"""
+
 
 def optimize(*arguments):
     return [sys.executable, "-m", "optimize", *map(str, arguments)]
@@ -90,6 +108,33 @@ class TestRun:
         assert not run["passed"]
         assert not run["stages"][-1]["passed"]
         assert "parity FAILED" in done.stderr
+
+
+def test_branches_end_alone_and_the_best_of_those_that_passed_is_kept(tmp_path, out, monkeypatch):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(BRANCHES)
+    shutil.copytree(out, tmp_path / "run")
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    done = run_to_end(tmp_path / "run", "--recipe", recipe, "--json")
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    ends = {each["name"]: (each["end"], each["reason"]) for each in run["branches"]}
+    # The same artifact twice, so that nothing is said here of which is faster.
+    assert {ends["onnx"][0], ends["again"][0]} == {"kept", "lost"}
+    assert "p50" in ends["onnx"][1]
+    assert "p50" in ends["again"][1]
+    assert ends["no compiler"][0] == "failed"
+    assert "needs a C++ compiler" in ends["no compiler"][1]
+    # On a CPU without bf16 it cannot even be opened.
+    assert ends["bf16"][0] in {"failed its gate", "failed"}
+    assert [each["stage"] for each in run["stages"]].count("export_onnx") == 1
+    measured = json.loads((tmp_path / "run" / "measurements.json").read_text())["measurements"]
+    assert [each["target"]["name"] for each in measured] == ["onnx", "again", "torch eager"]
+    kept = open_artifact(tmp_path / "run" / run["chosen"])
+    assert kept.passed
+    assert [note.split(": ")[1:3] for note in kept.manifest.notes] == [
+        [name, end] for name, (end, _) in ends.items()
+    ]
 
 
 class TestDamage:

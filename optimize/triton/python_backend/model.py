@@ -1,6 +1,6 @@
-"""An ONNX ranker behind Triton's Python backend. Copied into every deployed version.
+"""An ONNX or OpenVINO ranker behind Triton's Python backend. Copied into every deployed version.
 
-The server's environment has NumPy 1, ONNX Runtime and nothing of rankserve, so this file stands
+The server's environment has NumPy 1, the runtimes and nothing of rankserve, so this file stands
 alone; its packing is that of rankers/wire.py, which a test holds it to.
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCORE = "score"
 MANIFEST = "manifest.json"
@@ -21,7 +24,7 @@ ITEM_TO_REQUEST = "item_to_request"
 
 
 class TritonPythonModel:
-    """One instance: a process of its own with one ONNX Runtime session."""
+    """One instance: a process of its own that opened the model once."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Check every checksum of this version, then open its model.
@@ -36,11 +39,12 @@ class TritonPythonModel:
         parameters = {key: each["string_value"] for key, each in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = verified_manifest(folder)
+        refuse_other_cpu(manifest, folder)
         self.max_candidates = int(parameters["max_candidates"])
         self.tensors = wire_tensors(manifest["signature"])
         self.user_once = manifest["layout"] == "user_once"
-        self.session = open_session(folder / manifest["model"], int(parameters["threads"]))
-        self.names = [each.name for each in self.session.get_inputs()]
+        opened = {"onnx": open_onnx, "openvino": open_openvino}[manifest["format"]]
+        self.model = opened(folder, manifest, int(parameters["threads"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Score requests that the dynamic batcher joined, each with candidates of its own number.
@@ -133,12 +137,12 @@ class TritonPythonModel:
         if self.user_once:
             columns[ITEM_TO_REQUEST] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         try:
-            outputs = self.session.run(None, {name: columns[name] for name in self.names})
+            outputs = self.model(columns)
         except Exception as error:  # noqa: BLE001 - one bad batch must not end the instance
             for index in good:
-                answers[index] = failure(f"ONNX Runtime failed: {error}")
+                answers[index] = failure(f"the model failed: {error}")
             return
-        scores = outputs[0].reshape(-1).astype(np.float32, copy=False)
+        scores = outputs.reshape(-1).astype(np.float32, copy=False)
         finite = np.isfinite(scores).all()
         start = 0
         for index, count in zip(good, counts, strict=True):
@@ -259,15 +263,60 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_session(path: Path, threads: int) -> Any:
+def refuse_other_cpu(manifest: dict[str, Any], folder: Path) -> None:
+    """Raise RuntimeError unless this CPU has all that the artifact was made for."""
+    needed = set(manifest["requires"].get("isa", "").split())
+    # x86 calls them flags, ARM features; every core has the same.
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if needed else []
+    here = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    missing = needed - set(here.partition(":")[2].split())
+    if missing:
+        raise RuntimeError(
+            f"{folder}: made for a CPU with {', '.join(sorted(missing))}, which this one lacks: "
+            "run the recipe on this machine"
+        )
+
+
+def open_onnx(folder: Path, manifest: dict[str, Any], threads: int) -> Callable[[Any], Any]:
     """Open the model as rankserve's in-process runtime does, so that scores are the same."""
+    settings = manifest.get("settings", {})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A spinning pool burns the core that the other instances and the server need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    spinning = "1" if settings.get("spinning", False) else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / manifest["model"]), options, providers=["CPUExecutionProvider"]
+    )
+    names = [each.name for each in session.get_inputs()]
+    return lambda columns: session.run(None, {name: columns[name] for name in names})[0]
+
+
+def open_openvino(folder: Path, manifest: dict[str, Any], threads: int) -> Callable[[Any], Any]:
+    """Open the model as rankserve's in-process runtime does, so that scores are the same."""
+    try:
+        import openvino
+    except ImportError:
+        raise RuntimeError(
+            f"{folder}: the server has no OpenVINO: pip install 'rankserve[openvino]' where it is "
+            "started from, and start it again"
+        ) from None
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[manifest["precision"]],
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(str(folder / manifest["model"]), "CPU", properties)
+    request = compiled.create_infer_request()
+    names = [each.any_name for each in compiled.inputs]
+    return lambda columns: request.infer(
+        {name: columns[name] for name in names}, share_inputs=True
+    )[0]
 
 
 def refusal(message: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimize.instruction_sets import instruction_sets
 from optimize.triton.version_folder import BACKEND_MODEL
 from rankers.features import Feature, Signature
 from rankers.requests import RankingRequest, join_requests
@@ -133,3 +134,9 @@ def test_a_missing_file_is_refused_by_name(backend, tiny_artifact, tmp_path):
     (folder / "model.onnx").unlink()
     with pytest.raises(RuntimeError, match=r"model\.onnx cannot be read"):
         backend.verified_manifest(folder)
+
+
+def test_it_refuses_a_model_made_for_another_cpu(backend, tmp_path):
+    backend.refuse_other_cpu({"requires": {"isa": " ".join(instruction_sets())}}, tmp_path)
+    with pytest.raises(RuntimeError, match="made for a CPU with made_up, which this one lacks"):
+        backend.refuse_other_cpu({"requires": {"isa": "made_up"}}, tmp_path)

@@ -35,10 +35,20 @@ def damage(path):
 
 class TestARunningServer:
     def test_serves_the_models_that_load_and_says_why_another_does_not(self, tiny_server):
-        assert tiny_server.models == ("tiny",)
+        assert tiny_server.models == ("tiny", "tiny_openvino")
         (reason,) = tiny_server.failed.values()
         assert "damaged/1/model.onnx: its SHA-256 is not the manifest's" in reason
         assert "\n" not in reason
+
+    def test_serves_openvino_with_the_scores_that_it_gives_in_process(
+        self, tiny_server, tiny_openvino
+    ):
+        random, predict = np.random.default_rng(3), open_predictor(tiny_openvino, threads=1)
+        with RankerClient(tiny_server.grpc_url, "tiny_openvino") as client:
+            for candidates in (1, 2, 37, 200):
+                request = make_request(random, candidates)
+                expected = predict(tiny_openvino.manifest.columns_of(request))
+                np.testing.assert_array_equal(client.rank(request), expected)
 
     def test_listens_on_loopback_only(self, tiny_server):
         addresses = {

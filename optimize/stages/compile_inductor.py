@@ -1,0 +1,115 @@
+"""Stage ``compile_inductor``: a torch.export program becomes machine code (AOTInductor)."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optimize.instruction_sets import ISA, instruction_sets
+from rankers.errors import UserError, in_one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optimize.artifact import Artifact, Manifest
+
+MODEL = "model.aoti.pt2"
+# -march=native would use instructions that nobody wrote down. A level of the x86-64 psABI is the
+# same everywhere: its sets by /proc/cpuinfo's names, as far as bench.environment knows them.
+_LEVELS = (
+    ("x86-64-v4", ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl")),
+    ("x86-64-v3", ("avx2", "fma", "f16c")),
+)
+# Compiler flags of the vector code that Inductor writes, where /proc/cpuinfo's names differ.
+_FLAG_NAMES = {
+    "avx512vnni": "avx512_vnni",
+    "avx512bf16": "avx512_bf16",
+    "avx512fp16": "avx512_fp16",
+}
+
+
+@dataclass(frozen=True)
+class CompileInductor:
+    """Compiles the program ahead of time to a shared library, with PyTorch's Inductor.
+
+    Neighbouring operators become one loop of C++ each, so rankers of many small operators gain
+    most. Needs a C++ compiler and takes from seconds to minutes. The library is machine code: it
+    runs on CPUs that have the instruction sets in the manifest, and it is as trustworthy as whoever
+    made it, since nothing but its checksum can be examined (docs/runtimes.md).
+    Source: https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html
+    """
+
+    consumes: ClassVar[str] = "torch"
+    produces: ClassVar[str] = "inductor"
+    needs: ClassVar[tuple[str, ...]] = ("torch",)
+    code: ClassVar[tuple[str, ...]] = ("torch_program.py", "lookups.py", "flat_graph.py")
+
+    freezing: bool = field(
+        default=True, metadata={"help": "weights are constants, laid out as the kernels read them"}
+    )
+    max_autotune: bool = field(
+        default=False, metadata={"help": "try several kernels for each matrix product; slower"}
+    )
+
+    def run(self, artifact: Artifact, folder: Path) -> Manifest:
+        """Compile; see `optimize.stages.Stage.run`."""
+        import torch
+        from torch import _inductor as inductor
+
+        from optimize.lookups import rewrite_lookups
+        from optimize.torch_program import load_program
+
+        manifest = artifact.manifest
+        _require_compiler()
+        program = load_program(artifact.model_path)
+        if manifest.layout == "flat":
+            program, _ = rewrite_lookups(program, manifest.signature, join=False)
+        march, isa = _target()
+        configs: dict[str, Any] = {
+            "freezing": self.freezing,
+            "max_autotune": self.max_autotune,
+            # As many threads as the runtime is told, not as many as there were here.
+            "cpp.dynamic_threads": True,
+            "cpp.march": march,
+        }
+        try:
+            with torch.no_grad():
+                inductor.aoti_compile_and_package(
+                    program, package_path=str(folder / MODEL), inductor_configs=configs
+                )
+        except Exception as error:  # the compiler has many kinds of its own
+            raise UserError(f"Inductor cannot compile the program: {in_one_line(error)}") from error
+        # The library calls into torch's own, whose interface holds for one release.
+        requires = manifest.requires | {"torch": torch.__version__, ISA: " ".join(isa)}
+        return replace(manifest, format="inductor", model=MODEL, requires=requires, settings={})
+
+
+def _require_compiler() -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise UserError(
+            "compile_inductor needs a C++ compiler, and none was found: install g++, or name one "
+            "in the environment variable CXX"
+        ) from error
+
+
+def _target() -> tuple[str | None, tuple[str, ...]]:
+    """Return what to compile for, as -march takes it, and the instruction sets it may use."""
+    here = instruction_sets()
+    if platform.machine() != "x86_64":
+        return None, here
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    chosen = pick_vec_isa()
+    flags = chosen.build_arch_flags().split() if chosen else []
+    names = [each.removeprefix("-m").replace("-", "_") for each in flags]
+    vector = {_FLAG_NAMES.get(each, each) for each in names}
+    for level, sets in _LEVELS:
+        if set(sets) <= set(here):
+            return level, tuple(each for each in here if each in vector or each in sets)
+    return "x86-64", tuple(each for each in here if each in vector)

@@ -1,0 +1,32 @@
+"""What of a run can be deployed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from optimize.pipeline import RUN_FILE, find_artifact
+from optimize.runtimes import DEPLOYABLE
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optimize.artifact import Artifact
+
+
+def find_deployable(path: Path) -> Artifact:
+    """Open what `find_artifact` does, unless it is of a format that cannot be deployed.
+
+    Raises:
+        UserError: It is; the message names the best of the run that can be deployed.
+    """
+    found = find_artifact(path)
+    if found.manifest.format in DEPLOYABLE:
+        return found
+    said = f"{found.folder}: no backend of Triton serves {found.manifest.format} artifacts here"
+    run_file = path / RUN_FILE
+    best = json.loads(run_file.read_bytes())["best_deployable"] if run_file.is_file() else None
+    if best is None:
+        raise UserError(f"{said}; deploy one of these formats: {', '.join(DEPLOYABLE)}")
+    raise UserError(f"{said}; the best of this run that can be deployed is {path / best}")

@@ -1,0 +1,125 @@
+"""Branches end alone; what passed is measured, and the rest of the run says why it lost."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from optimize.artifact import Artifact, Verdict
+from optimize.branches import Branch, MeasureOptions
+from optimize.branching import run_branches
+from optimize.pipeline import StageResult
+from optimize.recipe import StageUse, load_recipe
+from optimize.stages import make_stage
+from optimize.triton.deployable import find_deployable
+from rankers.errors import UserError
+
+
+class Steps:
+    """Stages that give artifacts made beforehand; measuring that does not work."""
+
+    def __init__(self, made):
+        self.made, self.asked = made, []
+
+    def stage(self, use, source):
+        self.asked.append(use.name)
+        found = self.made[use.name]
+        if isinstance(found, UserError):
+            raise found
+        return StageResult(use.name, found, 0.0, cached=False)
+
+    def measure(self, artifacts, options):
+        raise UserError("measure crashed with SIGSEGV: see log.txt")
+
+
+def branch(name, *stages, **more):
+    return Branch(name, tuple(StageUse(each, make_stage(each, {})) for each in stages), **more)
+
+
+def judged(artifact, *, passed=True, **changes):
+    verdict = Verdict("parity", passed, "said so", {})
+    return Artifact(artifact.folder, replace(artifact.manifest, verdicts=(verdict,), **changes))
+
+
+def test_a_failed_measurement_keeps_the_first_that_passed_and_can_be_deployed(onnx_artifact):
+    made = {
+        "compile_inductor": judged(onnx_artifact, format="inductor"),
+        "export_onnx": judged(onnx_artifact),
+    }
+    branches = (branch("code", "compile_inductor"), branch("graph", "export_onnx"))
+    chosen = run_branches(branches, onnx_artifact, Steps(made), MeasureOptions())
+    assert [each.end for each in chosen.branches] == ["lost", "kept"]
+    assert chosen.kept.manifest.format == "onnx"
+    assert "crashed with SIGSEGV" in chosen.note
+    assert any("crashed with SIGSEGV" in each for each in chosen.notes)
+    anything = MeasureOptions(deployable_only=False)
+    chosen = run_branches(branches, onnx_artifact, Steps(made), anything)
+    assert chosen.kept.manifest.format == "inductor"
+    assert chosen.deployable.manifest.format == "onnx"
+
+
+def test_a_branch_that_would_only_repeat_another_ends_with_the_stages_reason(captured):
+    kept_flat = judged(captured, notes=("user_once: kept flat: little depends on the user",))
+    steps = Steps({"user_once": kept_flat})
+    chosen = run_branches(
+        (branch("user once", "user_once", "export_onnx", layout="user_once"),),
+        captured,
+        steps,
+        MeasureOptions(),
+    )
+    assert steps.asked == ["user_once"]
+    assert chosen.branches[0].end == "skipped"
+    assert chosen.branches[0].reason.endswith("kept flat: little depends on the user")
+    assert chosen.kept is None
+
+
+def test_a_missing_library_skips_the_branch_and_says_how_to_install_it(captured):
+    class Exotic:
+        needs = ("no-such-library",)
+
+    steps = Steps({})
+    chosen = run_branches(
+        (Branch("exotic", (StageUse("exotic", Exotic()),)),), captured, steps, MeasureOptions()
+    )
+    assert chosen.branches[0].end == "skipped"
+    assert (
+        chosen.branches[0].reason == "no-such-library is not installed: pip install no-such-library"
+    )
+    assert not steps.asked
+
+
+def test_what_cannot_be_deployed_is_refused_with_the_best_that_can(onnx_artifact, tmp_path):
+    from optimize.artifact import seal
+
+    for name, kind in (("fast", "inductor"), ("slow", "onnx")):
+        (tmp_path / name).mkdir()
+        seal(tmp_path / name, replace(onnx_artifact.manifest, format=kind))
+    run = {"chosen": "fast", "best_deployable": "slow"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UserError) as caught:
+        find_deployable(tmp_path)
+    assert "serves inductor artifacts" in str(caught.value)
+    assert str(caught.value).endswith(f"can be deployed is {tmp_path / 'slow'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('stages = [{ use = "export_onnx" }]', "needs a name of its own, not None"),
+        ('name = "a"', "branch 'a': it needs at least one"),
+        ('name = "a"\nstages = [{ use = "optimize_onnx" }]', "what comes to it is torch"),
+        ('name = "a"\nstags = 1', "branch 'a': it has no 'stags'; did you mean 'stages'"),
+        ('name = "a"\nlayout = "user_one"\nstages = []', "did you mean 'user_once'"),
+        ('name = "a"\nstages = [{ use = "export_onnx" }]\n[measure]\nsecond = 1', "mean 'seconds'"),
+        (
+            'name = "a"\nstages = [{ use = "export_onnx" }]\n[measure]\nthreads = 0',
+            "threads is 0; expected a whole number from 1",
+        ),
+    ],
+)
+def test_a_mistake_in_branches_is_said_in_one_line(tmp_path, text, said):
+    (tmp_path / "mine.toml").write_text(f"[[branches]]\n{text}\n")
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(tmp_path / "mine.toml"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
