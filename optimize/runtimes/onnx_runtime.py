@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from optimize.artifact import Artifact, ArtifactError
+from optimize.user_state.predictor import LAYOUT, USER_MODEL, open_parts
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
 
 
 def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
-    """Open an ONNX artifact in a session of its own.
+    """Open an ONNX artifact in a session of its own, or in two where the user's part is apart.
 
     Raises:
         UserError: The device is not ``cpu``.
@@ -23,21 +26,9 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     """
     if device != "cpu":
         raise UserError(f"the onnxruntime runtime runs on cpu; {device!r} was asked for")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning pool burns the core that the server's or client's threads need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            artifact.model_path, options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        # onnxruntime has no exception of its own above RuntimeError's many kin.
-        raise ArtifactError(
-            f"{artifact.model_path}: ONNX Runtime cannot load it: {error}"
-        ) from error
+    session = _open_session(artifact.model_path, threads)
+    if artifact.manifest.layout == LAYOUT:
+        return open_parts(artifact, _open_session(artifact.folder / USER_MODEL, threads), session)
     names = [each.name for each in session.get_inputs()]
 
     def predict(inputs: Columns) -> Array:
@@ -46,3 +37,17 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
         return result
 
     return predict
+
+
+def _open_session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool burns the core that the server's or client's threads need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime has no exception of its own above RuntimeError's many kin.
+        raise ArtifactError(f"{model}: ONNX Runtime cannot load it: {error}") from error

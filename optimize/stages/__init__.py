@@ -26,6 +26,7 @@ STAGES = {
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
     "user_once": "optimize.stages.user_once:UserOnce",
+    "user_state": "optimize.stages.user_state:KeepUserState",
 }
 
 
