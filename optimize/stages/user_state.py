@@ -46,9 +46,11 @@ class KeepUserState:
 
         manifest = artifact.manifest
         if manifest.layout != "user_once":
+            said = [each for each in manifest.notes if each.startswith("user_once: ")]
+            why = said[-1] if said else "the stage user_once comes first"
             raise UserError(
-                f"{artifact.folder}: has the layout {manifest.layout!r}, and no user's part apart; "
-                "put the stage user_once first (it says in its note why it kept a program flat)"
+                f"{artifact.folder}: has the layout {manifest.layout!r}, and no user's part apart "
+                f"({why})"
             )
         report = _report(manifest, folder, write_halves(artifact, folder))
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")

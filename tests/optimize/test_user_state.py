@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import history_rankers
 import numpy as np
@@ -10,6 +13,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from bench.targets import open_target
 from optimize.artifact import ArtifactError, seal, seal_with_verdicts
 from optimize.build import run_stage
 from optimize.capture import capture
@@ -198,12 +202,49 @@ class TestArtifact:
             open_user_state(copied.folder)
 
 
+class TestDocumentation:
+    def test_the_example_pages_by_a_kept_state(self, made, predictor, tmp_path, monkeypatch):
+        page = (Path(__file__).parents[2] / "docs" / "user-once.md").read_text()
+        (code,) = re.findall(r"<!-- example: kept state -->\n```python\n(.*?)```", page, re.DOTALL)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "build").mkdir()
+        (tmp_path / "build" / "shop").symlink_to(made.folder)
+        request, more = (sample_requests(history_rankers.SIGNATURE, [count])[0] for count in (5, 7))
+        known = {"request": request, "more_items": more.items}
+        exec(compile(code, "example", "exec"), known)  # noqa: S102 - our own page
+        expected = predictor.rank(predictor.user(request.user), more.items)
+        np.testing.assert_array_equal(known["second_page"], expected)
+
+
+class TestBench:
+    def test_a_later_page_is_a_target_of_its_own(self, made, predictor):
+        target = open_target(f"kept:{made.folder}", threads=1)
+        request = sample_requests(history_rankers.SIGNATURE, [20])[0]
+        prepared = target.prepare(request)
+        expected = predictor.rank(predictor.user(request.user), request.items)
+        np.testing.assert_array_equal(target(prepared), expected)
+        kept, items = prepared
+        assert len(UserState.from_bytes(kept)) == 1
+        assert items.keys() == request.items.keys()
+        described = target.describe()
+        assert described["name"] == target.name == "attending onnx fp32 user-state kept"
+        assert described["kind"] == "kept user state"
+        assert described["key"] == made.key
+
+    def test_what_keeps_no_state_is_no_such_target(self, onnx_artifact):
+        with pytest.raises(UserError, match="keeps no user state"):
+            open_target(f"kept:{onnx_artifact.folder}")
+
+
 class TestWhereItDoesNotFit:
     def test_a_flat_graph_has_no_user_part(self, onnx_artifact, store):
-        with pytest.raises(
-            UserError, match=r"has the layout 'flat'.*put the stage user_once first"
-        ):
+        with pytest.raises(UserError, match=r"has the layout 'flat'.*user_once comes first"):
             run_stage("user_state", {}, onnx_artifact, store)
+
+    def test_of_one_that_was_kept_flat_it_says_why(self, onnx_artifact, store):
+        kept = replace(onnx_artifact.manifest, notes=("user_once: kept flat: not worth it",))
+        with pytest.raises(UserError, match=r"\(user_once: kept flat: not worth it\)"):
+            run_stage("user_state", {}, replace(onnx_artifact, manifest=kept), store)
 
     def test_no_stage_comes_after_it(self, made, store):
         with pytest.raises(UserError, match="user_state is the last stage"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from random_graphs import IDS, LENGTH, NAMES, USER, random_graphs, sample
 
 from optimize.artifact import Manifest, seal
@@ -18,6 +18,7 @@ from optimize.user_once.rewriting import _export, rewrite
 from optimize.user_once.split import split, splittable_sides
 from optimize.user_state.predictor import open_user_state
 from optimize.user_state.state import UserState, join_states
+from rankers.errors import UserError
 from rankers.features import Feature, Signature
 
 SHAPES = {"history": (LENGTH,), "tags": (LENGTH,), "age": (2,), "price": (1,)}
@@ -64,8 +65,11 @@ def test_scores_by_kept_states_are_those_of_the_flat_graph(graph):
         save_program(program, source / PROGRAM)
         manifest = Manifest("random", "torch", PROGRAM, signature(), layout="user_once")
         made = seal(source, manifest)
-        for stage in ("export_onnx", "user_state"):
-            made = run_stage(stage, {}, made, Path(folder))
+        try:
+            made = run_stage("export_onnx", {}, made, Path(folder))
+        except UserError:  # attention of three dimensions, which PyTorch's exporter does not take
+            reject()
+        made = run_stage("user_state", {}, made, Path(folder))
         predictor = open_user_state(made.folder, threads=1)
     for counts, (users, items) in inputs.items():
         own = [
