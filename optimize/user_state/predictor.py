@@ -64,6 +64,7 @@ class UserStatePredictor:
     signature: Signature
     _user: Any  # onnxruntime.InferenceSession
     _candidates: Any
+    _inputs: tuple[str, ...]  # of the candidates' graph
     _shapes: dict[str, tuple[str, tuple[int, ...]]]  # of a state tensor: dtype, shape of one user
 
     def user(self, columns: Columns) -> UserState:
@@ -128,8 +129,7 @@ class UserStatePredictor:
         return dict(zip(names, self._user.run(names, given), strict=True))
 
     def _score(self, inputs: Columns) -> Array:
-        names = [each.name for each in self._candidates.get_inputs()]
-        (scores,) = self._candidates.run(None, {name: inputs[name] for name in names})
+        (scores,) = self._candidates.run(None, {name: inputs[name] for name in self._inputs})
         result: Array = scores.reshape(-1)
         return result
 
@@ -155,7 +155,8 @@ def open_parts(artifact: Artifact, user: Any, candidates: Any) -> UserStatePredi
         shapes = {each["name"]: (each["dtype"], tuple(each["shape"])) for each in tensors}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{artifact.folder / REPORT}: cannot be read: {error}") from error
-    return UserStatePredictor(manifest.key, manifest.signature, user, candidates, shapes)
+    inputs = tuple(each.name for each in candidates.get_inputs())
+    return UserStatePredictor(manifest.key, manifest.signature, user, candidates, inputs, shapes)
 
 
 def _rows(columns: Columns) -> int:

@@ -145,6 +145,17 @@ def test_a_padded_value_alone_is_kept_itself():
     assert [each.value for each in crossings(alone.graph, USER)] == ["padded"]
 
 
+def test_what_takes_work_to_make_again_is_kept_too():
+    both = graph(
+        node("Relu", "events", "positive"),
+        node("Sqrt", "positive", "roots"),
+        node("Gather", "positive item_to_request", "h"),
+        node("Gather", "roots item_to_request", "r"),
+        node("Mul", "h r", "score"),
+    )
+    assert [each.value for each in crossings(both.graph, USER)] == ["positive", "roots"]
+
+
 class TestWhatCannotBeCut:
     def test_a_value_that_all_candidates_read_at_once(self):
         model = graph(node("MatMul", "price age", "score"))
