@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 TARGET_HELP = """A TARGET is an artifact's folder (or a run's); a served model, as
 grpc://host:port/model by our client, or by tritonclient://, shm://, http:// or prebuilt://;
-callable:file.py:function, which scores requests; or a ranker (file.py:function, a checkpoint
-folder, a name in the zoo), which is measured in eager torch."""
+kept:FOLDER, an artifact that keeps users' states; callable:file.py:function, which scores requests;
+or a ranker (file.py:function, a checkpoint folder, a name in the zoo), which is measured in eager
+torch."""
 
 
 class Numbers(click.ParamType[tuple[Any, ...]]):

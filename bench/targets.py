@@ -143,7 +143,8 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
     Args:
         spec: An artifact's folder, or a run's; ``SCHEME://host:port/model`` with a scheme of
             `bench.transports.TRANSPORTS`; ``callable:file.py:function``, your own stack
-            (`callable_target`); or a ranker as `rankers.ranker.load_ranker` takes it
+            (`callable_target`); ``kept:FOLDER``, an artifact that keeps users' states, by a state
+            that is there already; or a ranker as `rankers.ranker.load_ranker` takes it
             (``file.py:function``, a checkpoint folder, a name in the zoo), measured as it was
             trained, in eager torch.
         device: ``cpu`` or ``cuda``. For a served model, where the server runs it.
@@ -158,6 +159,10 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
         return open_served(spec, device=device)
     if spec.startswith("callable:"):
         return callable_target(spec.removeprefix("callable:"), device=device)
+    if spec.startswith("kept:"):
+        from bench.kept_state import open_kept_state
+
+        return open_kept_state(Path(spec.removeprefix("kept:")), device=device, threads=threads)
     from optimize.artifact import MANIFEST
     from optimize.pipeline import RUN_FILE
 

@@ -33,7 +33,9 @@ MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
 SCHEMA = 1
 
-Layout = Literal["flat", "user_once", "wire"]
+Layout = Literal["flat", "user_once", "user_state", "wire"]
+# The layouts that take each user once.
+_USER_ONCE = {"user_once", "user_state"}
 
 
 class ArtifactError(UserError):
@@ -95,8 +97,9 @@ class Manifest:
         signature: The features and the score.
         layout: ``flat``: every input has one row for each (user, candidate) pair. ``user_once``:
             the user's inputs have one row for each request, the items' one for each candidate, and
-            ``item_to_request`` says whose each is. ``wire``: the inputs are the packed tensors of a
-            request (rankers/wire.py), as a server gets them.
+            ``item_to_request`` says whose each is. ``user_state``: the same in two graphs, so that
+            what was computed for a user can be kept (optimize/user_state). ``wire``: the inputs are
+            the packed tensors of a request (rankers/wire.py), as a server gets them.
         precision: Such as ``fp32``.
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
@@ -123,7 +126,7 @@ class Manifest:
     def inputs(self) -> tuple[str, ...]:
         """The names of what the model takes, in order, in a layout of columns."""
         names = tuple(feature.name for feature in self.signature.features)
-        return (*names, ITEM_TO_REQUEST) if self.layout == "user_once" else names
+        return (*names, ITEM_TO_REQUEST) if self.layout in _USER_ONCE else names
 
     def columns_of(self, requests: RankingRequest | RequestBatch) -> Columns:
         """Return requests as the model's `inputs`, by name.
@@ -136,7 +139,7 @@ class Manifest:
                 f"{self.name!r} was deployed for Triton's ONNX Runtime backend and takes its wire "
                 "tensors: open the artifact that it was deployed from"
             )
-        return requests.joined() if self.layout == "user_once" else requests.flat()
+        return requests.joined() if self.layout in _USER_ONCE else requests.flat()
 
     @property
     def key(self) -> str:

@@ -70,6 +70,11 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
             f"stage {name!r} reads {stage.consumes} artifacts; {source.folder} is "
             f"{source.manifest.format}"
         )
+    if source.manifest.layout == "user_state":
+        # Any other would convert one of the two graphs and lose the other.
+        raise UserError(
+            f"stage {name!r} reads one graph; {source.folder} has two: user_state is the last stage"
+        )
     require_libraries(*stage.needs)
     folder = stage_folder(name, stage, source, store)
     if not folder.exists():

@@ -67,7 +67,10 @@ def print_run(run: Run) -> None:
         return
     ended = "recipe done" if run.passed else "[red]recipe ended early[/]"
     console.print(f"{ended}; chosen: {run.chosen.folder}")
-    console.print(f"deploy it: python -m optimize deploy {run.out}", soft_wrap=True)
+    if run.chosen.manifest.layout == "user_state":
+        console.print(f'open it: open_user_state("{run.out}"), as docs/user-once.md shows')
+    else:
+        console.print(f"deploy it: python -m optimize deploy {run.out}", soft_wrap=True)
 
 
 def _print_branches(chosen: Chosen, console: Console) -> None:

@@ -29,6 +29,8 @@ def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
         for name, value in artifact.manifest.requires.items()
     ]
     checks.append(_scores(artifact))
+    if artifact.manifest.layout == "user_state":
+        checks.append(_kept_state(artifact))
     verdicts = artifact.manifest.verdicts
     failed = [each.gate for each in verdicts if not each.passed]
     if not verdicts:
@@ -65,6 +67,25 @@ def _scores(artifact: Artifact) -> tuple[str, bool, str]:
         return ("scores", False, str(error))
     finite = bool(np.isfinite(scores).all()) and scores.shape == (3,)
     return ("scores", finite, "3 random rows score" if finite else f"3 random rows give {scores}")
+
+
+def _kept_state(artifact: Artifact) -> tuple[str, bool, str]:
+    """Keep a user's state as bytes, read it, and rank by it."""
+    from optimize.samples import sample_requests
+    from optimize.user_state.predictor import open_user_state
+    from optimize.user_state.state import UserState
+
+    manifest = artifact.manifest
+    batch = sample_requests(manifest.signature, [3])
+    try:
+        predictor = open_user_state(artifact.folder)
+        kept = predictor.user(batch.user).to_bytes()
+        scores = predictor.rank(UserState.from_bytes(kept), batch.items)
+        same = np.array_equal(scores, predictor(manifest.columns_of(batch)))
+    except UserError as error:
+        return ("user state", False, str(error))
+    said = "ranks as its features do" if same else "ranks otherwise than its features"
+    return ("user state", same, f"{len(kept)} bytes of version {artifact.key[:16]}; {said}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ STAGES = {
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
+    "user_state": "optimize.stages.user_state:KeepUserState",
 }
 
 

@@ -164,6 +164,11 @@ def _check_name(name: str) -> None:
 
 def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> None:
     manifest = artifact.manifest
+    if manifest.layout == "user_state":
+        raise UserError(
+            f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
+            "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
+        )
     formats = DEPLOYABLE if backend == "python" else ("onnx",)
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(

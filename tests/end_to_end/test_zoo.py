@@ -105,6 +105,30 @@ class TestEveryRanker:
                 columns = made.run.chosen.manifest.columns_of(request)
                 np.testing.assert_array_equal(client.rank(request), predictor(columns))
 
+    def test_by_a_kept_state_it_scores_as_by_the_users_features(self, zoo, tmp_path, name):
+        from optimize.build import run_stage
+        from optimize.runtimes import open_predictor
+        from optimize.user_state.predictor import open_user_state
+        from optimize.user_state.state import UserState, join_states
+        from rankers.errors import UserError
+
+        whole = zoo[name].run.chosen
+        if whole.manifest.layout == "flat":
+            with pytest.raises(UserError, match="user_once: kept flat"):
+                run_stage("user_state", {}, whole, tmp_path)
+            return
+        predictor = open_user_state(run_stage("user_state", {}, whole, tmp_path).folder, threads=1)
+        batch = zoo[name].ranker.evaluation.slice(0, 5)
+        kept = [predictor.user(each.user).to_bytes() for each in batch]
+        states = [UserState.from_bytes(each) for each in kept]
+        expected = open_predictor(whole, threads=1)(whole.manifest.columns_of(batch))
+        together = predictor.rank(join_states(states), batch.items, batch.candidates)
+        np.testing.assert_allclose(together, expected, atol=1e-6)
+        alone = [
+            predictor.rank(state, each.items) for state, each in zip(states, batch, strict=True)
+        ]
+        np.testing.assert_allclose(np.concatenate(alone), expected, atol=1e-6)
+
     def test_requests_that_are_joined_get_the_scores_of_those_alone(self, zoo, server, name):
         from client import RankerClient
 
