@@ -118,7 +118,7 @@ def _pairs(layer: nn.Linear, h: Tensor, t: Tensor) -> Tensor:
 def _side_by_side(layer: nn.Linear, *parts: Tensor) -> Tensor:
     """Return ``layer(cat(parts))``, of parts of one row and of N, each kind multiplied once."""
     widths = [each.shape[1] for each in parts]
-    weights = layer.weight.split(widths, dim=1)
+    weights = torch.split(layer.weight, widths, dim=1)
     once = [n for n, each in enumerate(parts) if each.shape[0] == 1]
     each_time = [n for n in range(len(parts)) if n not in once]
     own = functional.linear(

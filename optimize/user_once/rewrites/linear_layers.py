@@ -119,8 +119,9 @@ class _Layer:
         mixed = {shapes[term.value][:-1] for term in terms if sides[term.value] == "both"}
         for term in terms:
             side, leading = sides[term.value], shapes[term.value][:-1]
-            key = ("both" if side == "item" and leading in mixed else side, leading)
-            weights = found.setdefault(key, {})
+            if side == "item" and leading in mixed:
+                side = "both"
+            weights = found.setdefault((side, leading), {})
             if term.value not in weights:
                 width = self._terms.width(term.value)
                 weights[term.value] = self._weight.new_zeros(len(self._weight), width)
