@@ -165,13 +165,22 @@ class TestCompare:
         assert "none of the targets" in done.stderr
 
 
+@pytest.fixture
+def quick(tmp_path, requests_file):
+    """A function that takes next to no time, on a busy machine too, and requests for it."""
+    stack = tmp_path / "quick_stack.py"
+    stack.write_text(
+        "import numpy as np\n\n\ndef score(request):\n    return np.zeros(request.candidates)\n"
+    )
+    return f"callable:{stack}:score", "--requests", requests_file
+
+
 class TestCapacity:
-    def test_gives_one_object_with_the_curve(self, bench, ranker_file, tmp_path):
+    def test_gives_one_object_with_the_curve(self, bench, quick, tmp_path):
         out = tmp_path / "out.json"
         done = bench(
-            "capacity", f"{ranker_file}:ranker", "--slo", "p99=50ms", "--budget", 10,
-            "--threads", 1, "--out", out, "--json",
-        )  # fmt: skip
+            "capacity", *quick, "--slo", "p99=50ms", "--budget", 10, "--out", out, "--json"
+        )
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"
         assert found["points"]
@@ -183,8 +192,8 @@ class TestCapacity:
         ]
         assert done.exit_code == (1 if found["rate_per_s"] is None else 0)
 
-    def test_prints_the_curve(self, bench, ranker_file):
-        done = bench("capacity", f"{ranker_file}:ranker", "--slo", "p99=1us", "--budget", 3)
+    def test_prints_the_curve(self, bench, quick):
+        done = bench("capacity", *quick, "--slo", "p99=1us", "--budget", 3)
         assert done.exit_code == 1
         assert "was not shown to hold at any rate" in " ".join(done.stdout.split())
 
