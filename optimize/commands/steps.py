@@ -63,8 +63,8 @@ def gate(artifact: Path, against: Path, limits: str) -> None:
     from optimize.gates import judge
     from optimize.recipe import gate_limits
 
-    parity, quality = gate_limits(_json_object(limits, "--limits"))
-    verdicts = judge(open_artifact(artifact), open_artifact(against), parity, quality)
+    held = gate_limits(_json_object(limits, "--limits"))
+    verdicts = judge(open_artifact(artifact), open_artifact(against), held.parity, held.quality)
     print_json({"verdicts": [each.to_json() for each in verdicts]})
 
 
