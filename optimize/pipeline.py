@@ -43,7 +43,11 @@ RUN_SCHEMA = 1
 # What decides verdicts beside the limits: the gates, and what they compute with.
 _GATES = (
     "optimize/gates/*.py",
-    *(f"rankers/{each}.py" for each in ("quality", "metrics", "cutoffs", "intervals", "rounding")),
+    "rankers/evaluation/*.py",
+    *(
+        f"rankers/{each}.py"
+        for each in ("quality", "metrics", "cutoffs", "intervals", "rounding", "stability", "seen")
+    ),
 )
 
 

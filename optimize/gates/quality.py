@@ -71,7 +71,12 @@ def quality_verdict(
 
 
 def hold_metrics(
-    scored: Scored, limits: Mapping[str, float], *, resamples: int, confidence: float = 0.95
+    scored: Scored,
+    limits: Mapping[str, float],
+    *,
+    resamples: int,
+    confidence: float = 0.95,
+    of: str | None = None,
 ) -> list[Held]:
     """Hold each metric's change against its limit; undefined metrics are left out.
 
@@ -81,6 +86,7 @@ def hold_metrics(
         limits: By metric.
         resamples: Of the bootstrap, which is left out where no score has moved.
         confidence: Of the intervals.
+        of: The slice that it is, if it is one, for the names.
     """
     from rankers.quality import quality, quality_difference
 
@@ -105,7 +111,7 @@ def hold_metrics(
         )
     return [
         hold(
-            name,
+            name if of is None else f"{name} of {of}",
             change,
             limits[name],
             requests=len(offsets) - 1,

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from example_rankers import SIGNATURE
 
 from optimize.capture import load_evidence, score_batch
-from optimize.gates import judge, parity_verdict, quality_verdict
-from optimize.recipe import ParityLimits, QualityLimits
+from optimize.gates import judge, judge_predictor, parity_verdict, quality_verdict
+from optimize.recipe import ParityLimits, QualityLimits, RankingLimits, load_recipe
 from optimize.runtimes import open_predictor
 
 
@@ -27,9 +28,32 @@ def scores(predictor, evidence):
 
 
 def test_an_exact_conversion_passes_every_gate(onnx_artifact, captured):
+    limits = load_recipe("cpu-fp32").gates
+    verdicts = judge(
+        onnx_artifact,
+        captured,
+        limits.parity,
+        limits.quality,
+        ranking=limits.ranking,
+        slices=limits.slices,
+    )
+    assert [each.gate for each in verdicts] == ["parity", "quality", "ranking", "slices"]
+    assert {each.outcome for each in verdicts} == {"passed"}
+
+
+def test_only_the_gates_whose_limits_are_given_are_asked(onnx_artifact, captured):
     verdicts = judge(onnx_artifact, captured, ParityLimits(), QualityLimits())
     assert [each.gate for each in verdicts] == ["parity", "quality"]
-    assert all(each.passed for each in verdicts)
+
+
+def test_scores_that_are_not_finite_are_judged_by_the_parity_gate_alone(evidence):
+    def broken(columns):
+        return np.full(len(columns["item"]), np.nan, np.float32)
+
+    verdicts = judge_predictor(
+        broken, evidence, SIGNATURE, ParityLimits(), QualityLimits(), ranking=RankingLimits()
+    )
+    assert [(each.gate, each.outcome) for each in verdicts] == [("parity", "failed")]
 
 
 class TestParity:
