@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optimize.gate_limits import CannotTell
     from rankers.intervals import Interval
 
-# With fewer requests a percentile interval is too narrow to prove anything.
+# With fewer requests that tell, a percentile interval is too narrow to prove anything.
 FEWEST_REQUESTS = 20
 # Beyond so many times the requests at hand nobody is told to gather more.
 _FAR_TOO_MANY = 1e5
@@ -68,7 +68,15 @@ class Held:
         }
 
 
-def hold(name: str, change: Interval, limit: float, *, requests: int, less_is_better: bool) -> Held:
+def hold(
+    name: str,
+    change: Interval,
+    limit: float,
+    *,
+    requests: int,
+    less_is_better: bool,
+    telling: int | None = None,
+) -> Held:
     """Hold a change against the largest loss allowed.
 
     Args:
@@ -77,12 +85,15 @@ def hold(name: str, change: Interval, limit: float, *, requests: int, less_is_be
         limit: 0 or more.
         requests: How many the interval is of.
         less_is_better: Whether a rise is a loss.
+        telling: How many of them have a say: a request without a click says nothing of the NDCG.
+            By default all.
     """
+    telling = requests if telling is None else telling
     if less_is_better:
         loss, bad, good = change.estimate, change.high, change.low
     else:
         loss, bad, good = -change.estimate, -change.low, -change.high
-    sure = requests >= FEWEST_REQUESTS or bad == good  # which it is where no score has moved
+    sure = telling >= FEWEST_REQUESTS or bad == good == 0  # no score has moved
     if sure and bad <= limit:
         return Held(name, change, limit, "passed")
     if sure and good > limit:
@@ -90,7 +101,7 @@ def hold(name: str, change: Interval, limit: float, *, requests: int, less_is_be
     end = bad if loss <= limit else good
     more = more_requests(requests, abs(end - loss), abs(limit - loss))
     if not sure and more is not None:
-        more = max(more, FEWEST_REQUESTS - requests)
+        more = max(more, math.ceil(requests * FEWEST_REQUESTS / max(telling, 1)) - requests)
     return Held(name, change, limit, "cannot tell", more)
 
 

@@ -116,9 +116,22 @@ def hold_metrics(
             limits[name],
             requests=len(offsets) - 1,
             less_is_better=name in LESS_IS_BETTER,
+            telling=_telling(name, labels, offsets),
         )
         for name, change in changes.items()
     ]
+
+
+def _telling(name: str, labels: Array, offsets: Array) -> int:
+    """Return how many requests have a say in a metric."""
+    if name in LESS_IS_BETTER:
+        return len(offsets) - 1
+    positives = np.add.reduceat(labels > 0, offsets[:-1], dtype=np.int64)
+    negatives = np.diff(offsets) - positives
+    if name == "auc":
+        return int(min((positives > 0).sum(), (negatives > 0).sum()))
+    told = (positives > 0) & (negatives > 0) if name == "gauc" else positives > 0
+    return int(told.sum())
 
 
 def _passing(held: list[Held], *, moved_rows: int) -> str:

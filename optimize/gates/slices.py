@@ -170,14 +170,24 @@ def _settle(
     everything = [each for one in held.values() for each in one]
     left_out = ", ".join(f"{each.name} ({each.requests} requests)" for each in few)
     note = f"; too few to judge: {left_out}" if few else ""
-    failed = [each.text for each in everything if each.outcome == "failed"]
+    failed = [text for one in held.values() if (text := _failed_text(one))]
     if failed:
         return Verdict("slices", False, "; ".join(failed) + note, numbers)
     unsure = [each for each in everything if each.outcome == "cannot tell"]
     if unsure:
         slices = dict.fromkeys(each.name.partition(" of ")[2] for each in unsure)
-        reason = f"{needs_text(most_needed(unsure))} to tell of {', '.join(slices)}{note}"
+        reason = f"{needs_text(most_needed(unsure))} in {', '.join(slices)}{note}"
         passed = limits.cannot_tell == "pass"
         return Verdict("slices", passed, reason, numbers, cannot_tell=True)
     passing = f"no loss on {', '.join(held)}" if held else "no slice to judge"
     return Verdict("slices", True, passing + note, numbers)
+
+
+def _failed_text(held: Sequence[Held]) -> str:
+    """Return what failed on a slice: the worst in full, the others by name; empty if nothing."""
+    failed = [each for each in held if each.outcome == "failed"]
+    if not failed:
+        return ""
+    worst = max(failed, key=lambda each: abs(each.change.estimate) / max(each.limit, 1e-12))
+    others = [each.name.partition(" of ")[0] for each in failed if each is not worst]
+    return worst.text + (f" (so are {', '.join(others)})" if others else "")

@@ -45,6 +45,12 @@ def test_an_interval_of_few_requests_proves_nothing():
         assert found.needs >= 1
 
 
+def test_requests_that_have_no_say_do_not_count_as_proof():
+    change = Interval(-0.02, -0.03, -0.011)
+    found = hold("gauc", change, 0.01, requests=1000, less_is_better=False, telling=10)
+    assert (found.outcome, found.needs) == ("cannot tell", 1000)
+
+
 def test_no_interval_at_all_tells_nothing():
     found = held(-np.inf, -0.001, np.inf)
     assert (found.outcome, found.needs) == ("cannot tell", None)

@@ -92,6 +92,16 @@ def test_a_slice_of_too_few_requests_is_named_and_not_judged(evidence):
     assert found.numbers["slices"]["country=7"]["judged"] is False
 
 
+def test_a_slice_with_hardly_a_click_is_no_proof_of_what_clicks_tell(evidence):
+    labels = evidence.evaluation.labels * (np.cumsum(evidence.evaluation.labels) <= 15)
+    clicked = dataclasses.replace(evidence.evaluation, labels=labels)
+    few_clicks = dataclasses.replace(evidence, evaluation=clicked)
+    limits = SliceLimits(also=("price=..0",), usual=False)
+    found = judged(few_clicks, 1 - evidence.scores / 10, limits).numbers["slices"]["price=..0"]
+    assert found["auc"]["outcome"] == found["ndcg_at_10"]["outcome"] == "cannot tell"
+    assert found["logloss"]["outcome"] == "failed"
+
+
 def test_a_slice_that_cannot_tell_passes_unless_the_recipe_blocks(evidence):
     noise = np.random.default_rng(0).normal(0, 0.05, len(evidence.scores))
     scores = np.clip(evidence.scores + noise, 0, 1).astype(np.float32)

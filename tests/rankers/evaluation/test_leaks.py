@@ -72,6 +72,6 @@ def test_another_content_is_another_request(evaluation, change):
 
 def test_ids_of_one_feature_are_not_those_of_another():
     ids, offsets = np.array([3, 4]), np.array([0, 1, 2])
-    here = RequestBatch({"a": ids}, {"b": ids, "c": ids[::-1].copy()}, offsets)
-    there = RequestBatch({"a": ids}, {"c": ids, "b": ids[::-1].copy()}, offsets)
+    here = RequestBatch({"user": ids}, {"item": ids}, offsets)
+    there = RequestBatch({"user": ids}, {"brand": ids}, offsets)
     assert not set(request_hashes(here)) & set(request_hashes(there))
