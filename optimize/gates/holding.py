@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from optimize.gate_limits import CannotTell
     from rankers.intervals import Interval
 
-# With fewer requests that tell, a percentile interval is too narrow to prove anything.
+# With fewer requests that tell, a percentile interval is too narrow to prove anything, unless what
+# moved is so little that even so many times as much is within the limit.
 FEWEST_REQUESTS = 20
+_FEW_TIMES = 10
 # Beyond so many times the requests at hand nobody is told to gather more.
 _FAR_TOO_MANY = 1e5
 
@@ -93,8 +95,9 @@ def hold(
         loss, bad, good = change.estimate, change.high, change.low
     else:
         loss, bad, good = -change.estimate, -change.low, -change.high
-    sure = telling >= FEWEST_REQUESTS or bad == good == 0  # no score has moved
-    if sure and bad <= limit:
+    sure = telling >= FEWEST_REQUESTS
+    furthest = max(abs(loss), abs(bad), abs(good))
+    if (sure and bad <= limit) or _FEW_TIMES * furthest <= limit:
         return Held(name, change, limit, "passed")
     if sure and good > limit:
         return Held(name, change, limit, "failed")

@@ -45,6 +45,11 @@ def test_an_interval_of_few_requests_proves_nothing():
         assert found.needs >= 1
 
 
+def test_few_requests_are_enough_where_next_to_nothing_moved():
+    assert held(-0.0009, -0.0004, 0.0001, requests=5).outcome == "passed"
+    assert held(-0.0011, -0.0004, 0.0001, requests=5).outcome == "cannot tell"
+
+
 def test_requests_that_have_no_say_do_not_count_as_proof():
     change = Interval(-0.02, -0.03, -0.011)
     found = hold("gauc", change, 0.01, requests=1000, less_is_better=False, telling=10)
