@@ -18,7 +18,8 @@ class Variant:
         name: What it is.
         model_bytes: Of the model's files or parameters; None where it is that of the line above.
         auc: On the evaluation requests; None where their labels are all alike.
-        auc_delta: Difference to the original's with its 95 % interval: delta, low, high.
+        auc_delta: Difference to the original's with its 95 % interval: delta, low, high; all 0
+            where scores moved by rounding alone.
         measurement: Its latency.
     """
 
@@ -138,4 +139,6 @@ def auc_text(auc: float | None) -> str:
 def _change(delta: tuple[float, float, float] | None) -> str:
     if delta is None:
         return ""
+    if not any(delta):
+        return " (0: rounding alone)"
     return f" ({delta[0]:+.1g}, {delta[1]:+.1g} to {delta[2]:+.1g})"

@@ -112,13 +112,18 @@ def _variant(name: str, artifact: Artifact, measurement: Measurement) -> Variant
 def _judge(
     ranker: Ranker, reference: Array, scores: Array
 ) -> tuple[float | None, tuple[float, float, float] | None]:
-    """Return the AUC of scores, and its difference to the reference's with the interval."""
+    """Return the AUC of scores, and its difference to the reference's with the interval.
+
+    As the quality gate has it: what moved by rounding alone makes no difference.
+    """
     from rankers.quality import quality, quality_difference
+    from rankers.rounding import without_rounding
 
     evaluation, kind = ranker.evaluation, ranker.signature.score
     if evaluation.labels is None:
         return None, None
     judged = (evaluation.labels, evaluation.offsets, kind)
-    change = quality_difference(reference, scores, *judged).get("auc")
+    moved = without_rounding(reference, scores, evaluation.offsets, kind)
+    change = quality_difference(reference, moved, *judged).get("auc")
     found = None if change is None else (change.estimate, change.low, change.high)
     return quality(scores, *judged).auc, found

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,16 +32,18 @@ from optimize.versions import library_versions
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.requests import RankingRequest, RequestBatch, load_requests, save_requests
+from rankers.seen import load_counts, save_counts
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rankers.ranker import Ranker
     from rankers.requests import Array, Columns
 
 STAGE = "capture"
 EVALUATION = "evaluation.safetensors"  # in the folder of evidence
+SEEN = "seen.safetensors"  # beside it
 _CHUNK_ROWS = 8192
 # What decides the artifact's content: this file, the one that traces, and the adapters, of which
 # some do otherwise while traced.
@@ -63,11 +65,13 @@ class Evidence:
         evaluation: The labelled requests.
         scores: What the original module scored on them, float32 ``[ΣN]``.
         probes: For each probed number of candidates N, one request and its scores.
+        seen: How often training met each ID (`rankers.seen`); empty if nobody counted.
     """
 
     evaluation: RequestBatch
     scores: Array
     probes: dict[int, tuple[RankingRequest, Array]]
+    seen: Mapping[str, Array] = field(default_factory=dict)
 
 
 def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifact:
@@ -102,6 +106,8 @@ def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifa
     with new_folder(folder) as aside:
         save_program(export_ranker(ranker), aside / PROGRAM)
         _write_evidence(aside / EVIDENCE, ranker.evaluation, scores, probes)
+        if ranker.seen is not None:
+            save_counts(ranker.seen, aside / EVIDENCE / SEEN)
         ranker.write_files(aside)
         step = Step(
             stage=STAGE,
@@ -149,6 +155,7 @@ def load_evidence(artifact: Artifact) -> Evidence:
         evaluation=load_requests(folder / EVALUATION),
         scores=tensors["scores"],
         probes=dict(sorted(probes.items())),
+        seen=load_counts(folder / SEEN) if (folder / SEEN).is_file() else {},
     )
 
 
@@ -225,7 +232,14 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
         digest.update(_source(function).encode())
     batch = ranker.evaluation
     labels = {} if batch.labels is None else {"": batch.labels}
-    for columns in (batch.user, batch.items, {"": batch.offsets}, {"": scores}, labels):
+    for columns in (
+        batch.user,
+        batch.items,
+        {"": batch.offsets},
+        {"": scores},
+        labels,
+        ranker.seen or {},
+    ):
         for name, column in sorted(columns.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(column).tobytes())

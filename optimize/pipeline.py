@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 RUN_SCHEMA = 1
 MEASUREMENTS = "measurements.json"
+# What decides verdicts beside the limits: the gates, and what they compute with.
+_GATES = (
+    "optimize/gates/*.py",
+    "rankers/evaluation/*.py",
+    *(
+        f"rankers/{each}.py"
+        for each in ("quality", "metrics", "cutoffs", "intervals", "rounding", "stability", "seen")
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +251,7 @@ class _Steps:
         self._observer = observer
         self._number = 0
         self._captured: Artifact | None = None
-        self._gates_code = _code_of("gates.py")
+        self._gates_code = _code_of(*_GATES)
         self.results: list[StageResult] = []
         # Branches begin alike: what was done, or could not be done, is not tried again.
         self._ended: dict[Path, StageResult | UserError] = {}
@@ -382,5 +391,7 @@ def _only_run_in(out: Path) -> Iterator[None]:
         yield
 
 
-def _code_of(name: str) -> str:
-    return hashlib.sha256((Path(__file__).parent / name).read_bytes()).hexdigest()
+def _code_of(*names: str) -> list[str]:
+    root = Path(__file__).parents[1]
+    files = [file for name in names for file in sorted(root.glob(name))]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]

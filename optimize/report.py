@@ -43,8 +43,10 @@ class TerminalObserver:
             if note.startswith(f"{result.name}: "):
                 self._console.print(f"    {note.partition(': ')[2]}")
         for verdict in result.artifact.manifest.verdicts:
-            word = "passed" if verdict.passed else "[red]FAILED[/]"
-            self._console.print(f"    {verdict.gate} {word}: {verdict.reason}")
+            word = verdict.word if verdict.passed else f"[red]{verdict.word}[/]"
+            self._console.print(f"    {verdict.gate} {word}: ", end="")
+            # A reason holds intervals in brackets, which are no markup.
+            self._console.print(verdict.reason, markup=False)
 
     def noticed(self, message: str) -> None:
         """Print a line that needs attention."""
@@ -112,8 +114,7 @@ def print_artifact(artifact: Artifact) -> None:
     for note in manifest.notes:
         console.print(note, soft_wrap=True)
     for verdict in manifest.verdicts:
-        word = "passed" if verdict.passed else "FAILED"
-        console.print(f"{verdict.gate} {word}: {verdict.reason}")
+        console.print(f"{verdict.gate} {verdict.word}: {verdict.reason}", markup=False)
     if not manifest.verdicts:
         console.print("no gate has looked at it")
 

@@ -48,7 +48,8 @@ def _cutoffs(_context: Any, _option: Any, text: str) -> tuple[int, ...]:
     multiple=True,
     metavar="SLICE",
     help="rare, cold, long (by default those that the features allow), each with :FEATURE and <N "
-    "(long: >=N) if wanted; FEATURE=VALUE, FEATURE=LOW..HIGH, FEATURE=90%..100%; or none.",
+    "or <N% (long: >=N) if wanted; few, many; FEATURE=VALUE, FEATURE=LOW..HIGH, "
+    "FEATURE=90%..100%; or none.",
 )
 @click.option("--against", metavar="RANKER", help="A ranker to compare with on the same requests.")
 @click.option(

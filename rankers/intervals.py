@@ -26,12 +26,12 @@ _LARGEST_PAIR_TABLE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its 95 % confidence interval.
+    """An estimate and its confidence interval, of 95 % unless asked for otherwise.
 
     Attributes:
         estimate: On all requests as they are.
-        low: The 2.5th percentile over resamples.
-        high: The 97.5th percentile over resamples.
+        low: The lower percentile over resamples: the 2.5th.
+        high: The upper one: the 97.5th.
     """
 
     estimate: float
@@ -65,7 +65,7 @@ def request_draws(requests: int, resamples: int, seed: int, *, rows: int) -> Ite
         yield counts.reshape(size, requests).astype(np.float64)
 
 
-def percentile_interval(estimate: float, values: Array) -> Interval:
+def percentile_interval(estimate: float, values: Array, confidence: float = 0.95) -> Interval:
     """Return the percentile interval of ``values`` ``[resamples]``, undefined ones left out.
 
     Where a resample holds no clicks at all, its AUC is undefined. If every resample is, so is the
@@ -74,7 +74,8 @@ def percentile_interval(estimate: float, values: Array) -> Interval:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return Interval(estimate, -np.inf, np.inf)
-    low, high = np.quantile(defined, [0.025, 0.975])
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return Interval(estimate, float(low), float(high))
 
 

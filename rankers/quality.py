@@ -137,6 +137,7 @@ def quality_difference(
     same_bins: bool = True,
     resamples: int = 1000,
     seed: int = 0,
+    confidence: float = 0.95,
 ) -> dict[str, Interval]:
     """Compare two rankers' scores of the same requests, metric by metric.
 
@@ -152,9 +153,10 @@ def quality_difference(
             rankers that are not copies of each other, bins of their own are right.
         resamples: How many times the requests are drawn anew.
         seed: Of those draws.
+        confidence: Of the intervals.
 
     Returns:
-        By metric, ``scores``' value less ``reference``'s with its 95 % interval from a paired
+        By metric, ``scores``' value less ``reference``'s with its interval from a paired
         bootstrap over requests. A metric undefined on these requests is left out.
 
     Raises:
@@ -167,11 +169,16 @@ def quality_difference(
     def change(name: str) -> Callable[[Array], Array]:
         return lambda draws: new[name](draws) - old[name](draws)
 
-    return _intervals({name: change(name) for name in new}, offsets, resamples, seed)
+    changes = {name: change(name) for name in new}
+    return _intervals(changes, offsets, resamples, seed, confidence)
 
 
 def _intervals(
-    metrics: Mapping[str, Callable[[Array], Array]], offsets: Array, resamples: int, seed: int
+    metrics: Mapping[str, Callable[[Array], Array]],
+    offsets: Array,
+    resamples: int,
+    seed: int,
+    confidence: float = 0.95,
 ) -> dict[str, Interval]:
     """Return each metric of all requests with its percentile interval; undefined ones left out."""
     everything = np.ones((1, len(offsets) - 1))
@@ -182,5 +189,6 @@ def _intervals(
         for name in names:
             drawn[name].append(metrics[name](draws))
     return {
-        name: percentile_interval(estimates[name], np.concatenate(drawn[name])) for name in names
+        name: percentile_interval(estimates[name], np.concatenate(drawn[name]), confidence)
+        for name in names
     }

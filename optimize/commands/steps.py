@@ -56,15 +56,22 @@ def stage(name: str, artifact: Path, store: Path, options: str) -> None:
     required=True,
     help="The captured original: a capture folder of a run.",
 )
-@click.option("--limits", default="{}", help='As JSON: {"parity": {…}, "quality": {…}}.')
+@click.option("--limits", default="{}", help='As JSON: {"parity": {…}, "quality": {…}, …}.')
 def gate(artifact: Path, against: Path, limits: str) -> None:
     """Judge ARTIFACT against the captured original; print the verdicts."""
     from optimize.artifact import open_artifact
     from optimize.gates import judge
     from optimize.recipe import gate_limits
 
-    parity, quality = gate_limits(_json_object(limits, "--limits"))
-    verdicts = judge(open_artifact(artifact), open_artifact(against), parity, quality)
+    held = gate_limits(_json_object(limits, "--limits"))
+    verdicts = judge(
+        open_artifact(artifact),
+        open_artifact(against),
+        held.parity,
+        held.quality,
+        ranking=held.ranking,
+        slices=held.slices,
+    )
     print_json({"verdicts": [each.to_json() for each in verdicts]})
 
 

@@ -8,11 +8,16 @@
 ``cold:history<5``           requests whose bag or history holds fewer than 5 IDs
 ``long``                     requests whose history is in the longest quarter
 ``long:history>=50``         requests whose history holds 50 IDs or more
+``few``, ``many``            requests whose number of candidates is in the lowest or highest quarter
+``few<20``, ``many>=200``    requests of fewer than 20, of 200 candidates or more
 ``country=7``                a value; of a bag, that it holds the ID
 ``price=0..9.99``            a range with both ends; either may be left out
 ``price=90%..``              a range of quantiles over the candidates (of a user feature, requests)
 ``dense[3]=0..1``            one place of a vector
 ===========================  =======================================================================
+
+A number may be a share: ``rare<10%`` are the candidates of the rarest items that make up a tenth of
+all, ``long>=90%`` the requests with the longest tenth of histories.
 
 A slice by a user feature is of requests. A slice by an item feature is of candidates: a request
 keeps those that are in it, and is judged on how it ranks them among each other.
@@ -38,8 +43,9 @@ if TYPE_CHECKING:
 
 NAMED = ("rare", "cold", "long")
 FEWER_THAN = 10
-_LONGEST = 0.75  # the quantile from which a history is long
-_NAMED = re.compile(r"(rare|cold|long)(?::([A-Za-z_]\w*))?(?:(<|>=)([0-9]+))?")
+_LONGEST = "75%"  # the quantile from which a history is long
+_NAMED = re.compile(r"(rare|cold|long)(?::([A-Za-z_]\w*))?(?:(<|>=)([0-9]+%?))?")
+_CANDIDATES = re.compile(r"(few<|many>=)([0-9]+%?)")
 _VALUES = re.compile(r"([A-Za-z_]\w*)(?:\[([0-9]+)\])?=(.+)")
 
 
@@ -61,6 +67,12 @@ class Slice:
 def usual_slices(signature: Signature) -> tuple[str, ...]:
     """Return which of `NAMED` the features have something for."""
     return tuple(each for each in NAMED if _feature_of(each, signature) is not None)
+
+
+def gate_slices(signature: Signature) -> tuple[str, ...]:
+    """Return the slices that gates look at: as large as they are rare, whatever the evaluation."""
+    usual = {"rare": "rare<10%", "cold": "cold<10%", "long": "long>=75%"}
+    return (*(usual[each] for each in usual_slices(signature)), "few", "many")
 
 
 def cut_slice(
@@ -89,10 +101,11 @@ def cut_slice(
             raise UserError(f"slice {spec!r}: no feature is {_NEEDS[kind]}; name one, {kind}:NAME")
         if sign and (sign == ">=") != (kind == "long"):
             raise UserError(f"slice {spec!r}: {_NEEDS['form']}")
-        threshold = int(number) if number else None
         if kind == "long" or feature.padding is not None:
-            return _by_size(kind, feature, threshold, requests)
-        return _by_count(kind, feature, threshold or FEWER_THAN, requests, seen or {})
+            return _by_size(kind, feature, number, requests)
+        return _by_count(kind, feature, number or str(FEWER_THAN), requests, seen or {})
+    if found := _CANDIDATES.fullmatch({"few": "few<25%", "many": "many>=75%"}.get(spec, spec)):
+        return _by_candidates(found[1], found[2], requests)
     if found := _VALUES.fullmatch(spec):
         name, place, values = found.groups()
         feature = signature.feature(name)
@@ -105,7 +118,8 @@ _NEEDS = {
     "rare": "an item's ID with a cardinality",
     "cold": "a user's ID with a cardinality or a bag of IDs",
     "long": "a user's bag or history of IDs",
-    "form": "it is rare, cold or long with :FEATURE and <N (long: >=N), or FEATURE=VALUE, "
+    "form": "it is rare, cold or long with :FEATURE and <N (long: >=N), few<N, many>=N, or "
+    "FEATURE=VALUE, "
     "FEATURE=LOW..HIGH, FEATURE=50%..100%",
 }
 
@@ -121,7 +135,7 @@ def _feature_of(kind: str, signature: Signature) -> Feature | None:
 
 
 def _by_count(
-    kind: str, feature: Feature, fewer_than: int, requests: RequestBatch, seen: Mapping[str, Array]
+    kind: str, feature: Feature, number: str, requests: RequestBatch, seen: Mapping[str, Array]
 ) -> Slice:
     wrong_side = (kind == "rare") != (feature.side == "item")
     if wrong_side or feature.cardinality is None or feature.shape != ():
@@ -129,6 +143,7 @@ def _by_count(
     column = _values(feature, requests)
     known = feature.name in seen
     counts = seen[feature.name] if known else np.bincount(column, minlength=feature.cardinality)
+    fewer_than = _below(number, counts[column])
     what = "candidates" if feature.side == "item" else "requests"
     where = "training" if known else "the evaluation itself (no counts of the training are there)"
     return Slice(
@@ -138,15 +153,15 @@ def _by_count(
     )
 
 
-def _by_size(kind: str, feature: Feature, threshold: int | None, requests: RequestBatch) -> Slice:
+def _by_size(kind: str, feature: Feature, number: str | None, requests: RequestBatch) -> Slice:
     if feature.padding is None or kind == "rare":
         raise UserError(f"slice {kind}:{feature.name}: the feature is not {_NEEDS[kind]}")
     sizes = bag_sizes(_values(feature, requests), feature.padding)
     if kind == "cold":
-        limit = FEWER_THAN if threshold is None else threshold
+        limit = _below(number or str(FEWER_THAN), sizes)
         chosen, sign = sizes < limit, "<"
     else:
-        limit = threshold or max(1, int(np.ceil(np.quantile(sizes, _LONGEST))))
+        limit = max(1, _from(number or _LONGEST, sizes))
         chosen, sign = sizes >= limit, ">="
     about = f"fewer than {limit}" if kind == "cold" else f"{limit} or more"
     return Slice(
@@ -154,6 +169,38 @@ def _by_size(kind: str, feature: Feature, threshold: int | None, requests: Reque
         f"{feature.name} holds {about} IDs",
         _per_row(feature, chosen, requests),
     )
+
+
+def _by_candidates(kind: str, number: str, requests: RequestBatch) -> Slice:
+    counts = requests.candidates
+    few = kind == "few<"
+    limit = _below(number, counts) if few else _from(number, counts)
+    chosen = counts < limit if few else counts >= limit
+    about = (
+        f"requests of {'fewer than ' if few else ''}{limit} candidates{'' if few else ' or more'}"
+    )
+    return Slice(f"{kind}{limit}", about, np.repeat(chosen, counts))
+
+
+def _below(number: str, values: Array) -> int:
+    """Return the number below which values are few: as it is, or above a share of the values."""
+    if not number.endswith("%"):
+        return int(number)
+    return int(np.quantile(values, _share(number), method="lower")) + 1
+
+
+def _from(number: str, values: Array) -> int:
+    """Return the number from which values are many."""
+    if not number.endswith("%"):
+        return int(number)
+    return int(np.ceil(np.quantile(values, _share(number))))
+
+
+def _share(number: str) -> float:
+    share = int(number[:-1]) / 100
+    if share > 1:
+        raise UserError(f"a slice of {number}: a share is from 0% to 100%")
+    return share
 
 
 def _by_value(

@@ -95,3 +95,9 @@ class TestVerdicts:
         assert not judged.passed
         assert judged.manifest.verdicts == verdicts
         assert judged.model_path.read_bytes() == artifact.model_path.read_bytes()
+
+    def test_a_verdict_of_before_there_was_a_third_outcome_is_read(self):
+        old = {"gate": "parity", "passed": False, "reason": "far off", "numbers": {}}
+        verdict = Verdict(**old)
+        assert (verdict.outcome, verdict.word) == ("failed", "FAILED")
+        assert Verdict(**verdict.to_json()) == verdict

@@ -29,6 +29,13 @@ class TestEvidence:
             assert scores.shape == (count,)
             np.testing.assert_array_equal(scores, example_rankers.tiny().score(request.flat()))
 
+    def test_it_holds_how_often_training_met_each_id(self, captured, tmp_path):
+        assert load_evidence(captured).seen == {}
+        ranker = replace(example_rankers.tiny(), seen={"item": np.arange(100)})
+        counted = capture(ranker, tmp_path, candidates=(1,))
+        assert counted.folder.name != captured.folder.name
+        np.testing.assert_array_equal(load_evidence(counted).seen["item"], np.arange(100))
+
     def test_an_artifact_of_another_stage_has_none(self, onnx_artifact):
         with pytest.raises(UserError, match="holds no evidence"):
             load_evidence(onnx_artifact)

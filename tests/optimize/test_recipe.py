@@ -1,8 +1,10 @@
 """Recipes: TOML in, stages and limits out, or one line that says what is wrong."""
 
+import json
+
 import pytest
 
-from optimize.recipe import built_in_recipes, load_recipe
+from optimize.recipe import built_in_recipes, gate_limits, load_recipe
 from rankers.errors import UserError
 
 ONE_STAGE = '[[stages]]\nuse = "export_onnx"\n'
@@ -50,6 +52,12 @@ def test_options_and_limits_are_taken_over(tmp_path):
         (ONE_STAGE + "[gates.parity]\nmax_abs = nan\n", "max_abs is nan; expected a number"),
         (ONE_STAGE + "[gates.parity]\ncandidates = [0]\n", "expected whole numbers from 1"),
         (ONE_STAGE + "[gates.qualty]\n", "no 'qualty'; did you mean 'quality'"),
+        (ONE_STAGE + "[gates.quality]\ncannot_tell = 1\n", "expected 'block' or 'pass'"),
+        (ONE_STAGE + "[gates.quality.also]\nndgc_at_5 = 1\n", "did you mean 'ndcg_at_"),
+        (ONE_STAGE + "[gates.quality.also]\nndcg_at_5 = -1\n", "ndcg_at_5 is -1; expected a num"),
+        (ONE_STAGE + "[gates.ranking]\ntop_k = 0\n", "top_k is 0; expected a whole number"),
+        (ONE_STAGE + "[gates.slices]\nalso = 'x'\n", "expected a list of slices"),
+        (ONE_STAGE + "[gates.slices]\nusual = 1\n", "usual is 1; expected true or false"),
         ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
     ],
 )
@@ -58,6 +66,17 @@ def test_a_mistake_is_said_in_one_line(tmp_path, text, said):
         load(tmp_path, text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_limits_come_back_from_json_as_they_were(tmp_path):
+    recipe = load(
+        tmp_path,
+        ONE_STAGE + "[gates.quality]\ncannot_tell = 'pass'\nalso = { ndcg_at_5 = 0.1 }\n"
+        "[gates.ranking]\nkendall = 0.02\n[gates.slices]\nalso = ['price=9..']\n",
+    )
+    assert gate_limits(json.loads(json.dumps(recipe.gates_json()))) == recipe.gates
+    assert recipe.quality.by_metric["ndcg_at_5"] == 0.1
+    assert recipe.gates.ranking.overlap is None
 
 
 def test_an_unknown_recipe_names_the_nearest():

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from example_rankers import SIGNATURE
 
 from optimize.capture import load_evidence, score_batch
-from optimize.gates import judge, parity_verdict, quality_verdict
-from optimize.recipe import ParityLimits, QualityLimits
+from optimize.gates import judge, judge_predictor, parity_verdict, quality_verdict
+from optimize.recipe import ParityLimits, QualityLimits, RankingLimits, load_recipe
 from optimize.runtimes import open_predictor
 
 
@@ -27,9 +28,32 @@ def scores(predictor, evidence):
 
 
 def test_an_exact_conversion_passes_every_gate(onnx_artifact, captured):
+    limits = load_recipe("cpu-fp32").gates
+    verdicts = judge(
+        onnx_artifact,
+        captured,
+        limits.parity,
+        limits.quality,
+        ranking=limits.ranking,
+        slices=limits.slices,
+    )
+    assert [each.gate for each in verdicts] == ["parity", "quality", "ranking", "slices"]
+    assert {each.outcome for each in verdicts} == {"passed"}
+
+
+def test_only_the_gates_whose_limits_are_given_are_asked(onnx_artifact, captured):
     verdicts = judge(onnx_artifact, captured, ParityLimits(), QualityLimits())
     assert [each.gate for each in verdicts] == ["parity", "quality"]
-    assert all(each.passed for each in verdicts)
+
+
+def test_scores_that_are_not_finite_are_judged_by_the_parity_gate_alone(evidence):
+    def broken(columns):
+        return np.full(len(columns["item"]), np.nan, np.float32)
+
+    verdicts = judge_predictor(
+        broken, evidence, SIGNATURE, ParityLimits(), QualityLimits(), ranking=RankingLimits()
+    )
+    assert [(each.gate, each.outcome) for each in verdicts] == [("parity", "failed")]
 
 
 class TestParity:
@@ -85,6 +109,50 @@ class TestQuality:
         assert -numbers["delta"] < between < -numbers["low"]
         limits = dataclasses.replace(QualityLimits(), auc=between, gauc=1, ndcg_at_10=1)
         assert not quality_verdict(noisy, evidence, "relevance", limits).passed
+
+    def test_scores_that_are_no_probabilities_any_more_fail(self, scores, evidence):
+        verdict = quality_verdict(scores * 3, evidence, "probability", QualityLimits())
+        assert not verdict.passed
+        assert "are no probabilities" in verdict.reason
+
+    def test_too_few_requests_for_noise_cannot_tell_unless_the_limit_is_wide(
+        self, scores, evidence
+    ):
+        noisy = scores + np.random.default_rng(0).normal(0, 0.05, len(scores)).astype(np.float32)
+
+        def verdict(auc, cannot_tell="block"):
+            limits = QualityLimits(auc, 1, 1, cannot_tell=cannot_tell)
+            return quality_verdict(noisy, evidence, "relevance", limits)
+
+        numbers = verdict(1).numbers["auc"]
+        assert numbers["high"] < numbers["delta"] / 4 < 0
+        between = -(numbers["low"] + numbers["delta"]) / 2
+        strict = verdict(between)
+        assert (strict.passed, strict.outcome) == (False, "cannot tell")
+        assert "more requests: Δauc" in strict.reason
+        assert verdict(between, "pass").passed
+        assert verdict(-numbers["low"]).outcome == "passed"
+        assert verdict(-numbers["high"] / 2, "pass").outcome == "failed"
+
+    def test_a_metric_at_another_cutoff_is_held_too(self, scores, evidence):
+        limits = QualityLimits(1, 1, 1, 1, 1, also={"ndcg_at_3": 0.0})
+        assert quality_verdict(scores, evidence, "relevance", limits).passed
+        verdict = quality_verdict(-scores, evidence, "relevance", limits)
+        assert not verdict.passed
+        assert "Δndcg_at_3" in verdict.reason
+        assert "Δauc" not in verdict.reason
+
+    def test_near_ties_that_rounding_swaps_are_no_loss(self, evidence):
+        random = np.random.default_rng(0)
+        original = (0.5 + random.uniform(-5e-5, 5e-5, len(evidence.scores))).astype(np.float32)
+        rounded = np.nextafter(original, random.integers(0, 2, len(original)).astype(np.float32))
+        verdict = quality_verdict(
+            rounded, dataclasses.replace(evidence, scores=original), "probability", QualityLimits()
+        )
+        numbers = verdict.numbers["auc"]
+        assert abs(numbers["value"] - numbers["reference"]) > 1e-6  # more than the limit
+        assert verdict.passed
+        assert verdict.numbers["moved_rows"] == 0
 
     def test_a_monotone_change_of_relevance_scores_passes(self, scores, evidence):
         assert quality_verdict(scores * 3 + 1, evidence, "relevance", QualityLimits()).passed

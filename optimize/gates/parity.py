@@ -1,0 +1,65 @@
+"""The parity gate: scores, one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimize.artifact import Verdict
+from optimize.gates.holding import json_number
+from rankers.requests import RankingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optimize.capture import Evidence
+    from optimize.recipe import ParityLimits
+    from optimize.runtimes import Predictor
+    from rankers.requests import Array, Columns
+
+
+def parity_verdict(
+    predictor: Predictor,
+    scores: Array,
+    evidence: Evidence,
+    limits: ParityLimits,
+    columns_of: Callable[[RankingRequest], Columns] = RankingRequest.flat,
+) -> Verdict:
+    """Compare scores one by one: on the evaluation requests, and on a probe of each size.
+
+    Args:
+        predictor: The opened artifact.
+        scores: What it gave for the evaluation requests, ``[ΣN]``.
+        evidence: What the original gave.
+        limits: The largest differences allowed.
+        columns_of: Makes a request the columns that the predictor takes.
+    """
+    differences = {"evaluation": np.abs(scores - evidence.scores)}
+    for count, (request, expected) in evidence.probes.items():
+        differences[f"N={count}"] = np.abs(predictor(columns_of(request)) - expected)
+    worst_at = max(differences, key=lambda name: _worst(differences[name]))
+    max_abs = _worst(differences[worst_at])
+    mean_abs = max(float(np.mean(each)) for each in differences.values())
+    numbers: dict[str, Any] = {
+        "max_abs": json_number(max_abs),
+        "mean_abs": json_number(mean_abs),
+        "max_abs_limit": limits.max_abs,
+        "mean_abs_limit": limits.mean_abs,
+        "max_abs_at": {name: json_number(_worst(each)) for name, each in differences.items()},
+    }
+    if not np.isfinite(max_abs):
+        return Verdict("parity", False, f"scores at {worst_at} are not finite", numbers)
+    if max_abs > limits.max_abs:
+        reason = f"max |Δscore| {max_abs:.2g} at {worst_at} exceeds {limits.max_abs:.2g}"
+        return Verdict("parity", False, reason, numbers)
+    if mean_abs > limits.mean_abs:
+        reason = f"mean |Δscore| {mean_abs:.2g} exceeds {limits.mean_abs:.2g}"
+        return Verdict("parity", False, reason, numbers)
+    return Verdict("parity", True, f"max |Δscore| {max_abs:.2g}, mean {mean_abs:.2g}", numbers)
+
+
+def _worst(differences: Array) -> float:
+    """The largest difference; infinite if one is not a number, which a plain maximum may hide."""
+    largest = float(np.max(differences))
+    return largest if np.isfinite(largest) else float("inf")
