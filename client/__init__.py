@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.errors import (
+    ClientForked,
     DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
@@ -15,6 +16,7 @@ from client.errors import (
 from client.ranker_client import RankerClient
 
 __all__ = [
+    "ClientForked",
     "DeadlineExceeded",
     "InvalidRequest",
     "ModelFailed",

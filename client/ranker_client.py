@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 from client.channel import explain, open_channel, too_late
 from client.errors import InvalidRequest, RankClientError
 from client.served_model import ServedModel
-from client.unhurried import UnhurriedCall
+from client.unhurried import UnhurriedCalls
 from rankers.requests import RequestError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RankerClient:
         self.model = model
         self.timeout_s = timeout_s
         self._channel, self._stub = open_channel(url)
-        self._infer = UnhurriedCall(self._stub.ModelInfer)
+        self._calls = UnhurriedCalls(self._channel)
         self._lock = threading.Lock()
         self._served: ServedModel | None = None
 
@@ -57,6 +57,7 @@ class RankerClient:
             ServerUnreachable, ModelNotFound, ModelNotReady, ServerOverloaded, DeadlineExceeded,
             ModelFailed: As their names say; all are `RankClientError`.
         """
+        self._calls.check_process()
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         served = self._described()
         try:
@@ -100,8 +101,7 @@ class RankerClient:
 
         Requests that other threads still wait for fail.
         """
-        self._infer.drain(_DRAIN_S)
-        self._channel.close()
+        self._calls.close(_DRAIN_S)
 
     def __enter__(self) -> Self:
         return self
@@ -116,11 +116,12 @@ class RankerClient:
 
     def _ask(self, served: ServedModel, request: RankingRequest, timeout_s: float) -> Array:
         try:
-            message = served.message(request, timeout_s)
+            packed = served.pack(request)
         except RequestError as error:
             raise InvalidRequest(f"model {self.model!r} at {self.url}: {error}") from error
         try:
-            response = self._infer(message, timeout_s)
+            body = served.body(packed, request.candidates, timeout_s)
+            response = self._calls(body, timeout_s)
         except TimeoutError as error:
             raise too_late(self.url, self.model, timeout_s) from error
         except grpc.RpcError as error:
