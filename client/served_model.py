@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from client.errors import InvalidRequest, ModelFailed, ModelNotFound
+from client.errors import ModelFailed, ModelNotFound
 from client.packing import Packing
 from client.request_bytes import RequestBytes
 from rankers.features import Signature
@@ -50,19 +52,33 @@ class ServedModel:
         return cls(config.name, signature, most)
 
     def pack(self, request: RankingRequest) -> dict[str, Array]:
-        """Return the request's tensors.
+        """Return the request's tensors: user ``[1, W]``, item ``[N, W]``.
 
         Raises:
             RequestError: The request does not fit the signature.
-            InvalidRequest: It has too many candidates.
         """
-        count = request.candidates
-        if count > self.max_candidates:
-            raise InvalidRequest(
-                f"the request has {count} candidates; model {self._name!r} answers "
-                f"{self.max_candidates} at most: split it, or deploy with a larger max_candidates"
-            )
         return self._packing.pack(request)
+
+    def split(self, request: RankingRequest) -> list[Question]:
+        """Return the request as questions of `max_candidates` at most, in order.
+
+        Raises:
+            RequestError: The request does not fit the signature.
+        """
+        packed, count = self.pack(request), request.candidates
+        if count <= self.max_candidates:
+            return [Question(self, packed, count)]
+        item = {each.name for each in self._packing.tensors if each.side == "item"}
+        pieces = -(-count // self.max_candidates)
+        ends = [count * each // pieces for each in range(pieces + 1)]
+        return [
+            Question(
+                self,
+                {n: tensor[start:end] if n in item else tensor for n, tensor in packed.items()},
+                end - start,
+            )
+            for start, end in pairwise(ends)
+        ]
 
     def body(self, packed: dict[str, Array], candidates: int, timeout_s: float) -> bytes:
         """Return packed tensors as a serialized ``ModelInferRequest``.
@@ -79,7 +95,6 @@ class ServedModel:
 
         Raises:
             RequestError: The request does not fit the signature.
-            InvalidRequest: It has too many candidates.
         """
         body = self.body(self.pack(request), request.candidates, timeout_s)
         return service_pb2.ModelInferRequest.FromString(body)
@@ -97,3 +112,26 @@ class ServedModel:
                 f"bytes; expected {candidates * 4}: deploy it again"
             )
         return np.frombuffer(raw, dtype=np.float32).copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, or a part of its candidates, as one call asks it.
+
+    Attributes:
+        served: The model.
+        packed: The tensors.
+        candidates: How many.
+    """
+
+    served: ServedModel
+    packed: dict[str, Array]
+    candidates: int
+
+    def body(self, timeout_s: float) -> bytes:
+        """Return the bytes to send, given how long the server may keep them waiting."""
+        return self.served.body(self.packed, self.candidates, timeout_s)
+
+    def scores(self, response: Any) -> Array:
+        """Return the scores in the answer, float32 ``[N]``."""
+        return self.served.scores(response, self.candidates)
