@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results"
 PICTURES = Path("docs/pictures")
-COMMAND_LINES = ("optimize", "rankers", "bench")
+COMMAND_LINES = ("optimize", "rankers", "bench", "client")
 
 
 def made(text: str) -> str:

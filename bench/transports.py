@@ -101,8 +101,8 @@ class Prebuilt:
 
     def prepare(self, request: RankingRequest) -> tuple[bytes, int]:
         """Check, pack and serialize the request."""
-        message = self._served.message(request, PATIENCE_S)
-        return message.SerializeToString(), request.candidates
+        packed = self._served.pack(request)
+        return self._served.body(packed, request.candidates, PATIENCE_S), request.candidates
 
     def __call__(self, prepared: tuple[bytes, int]) -> Array:
         """Send the bytes."""

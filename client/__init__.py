@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from client.async_ranker_client import AsyncRankerClient
 from client.errors import (
+    ClientForked,
     DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
@@ -12,14 +14,18 @@ from client.errors import (
     ServerOverloaded,
     ServerUnreachable,
 )
+from client.policies import Policies
 from client.ranker_client import RankerClient
 
 __all__ = [
+    "AsyncRankerClient",
+    "ClientForked",
     "DeadlineExceeded",
     "InvalidRequest",
     "ModelFailed",
     "ModelNotFound",
     "ModelNotReady",
+    "Policies",
     "RankClientError",
     "RankerClient",
     "ServerOverloaded",

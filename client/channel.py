@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import grpc
@@ -36,10 +37,41 @@ _OPTIONS = [
 ]
 
 
-def open_channel(url: str) -> tuple[grpc.Channel, Any]:
+class Trouble(Enum):
+    """Why a call failed, as far as policies care."""
+
+    UNREACHABLE = "unreachable"
+    NOT_READY = "not ready"
+    FULL = "full"
+    LATE = "late"
+    OTHER = "other"
+
+
+# What another replica may be asked after: nothing was computed, and it is not the request's fault.
+RETRYABLE = frozenset({Trouble.UNREACHABLE, Trouble.NOT_READY, Trouble.FULL})
+
+
+def open_channel(
+    url: str, credentials: grpc.ChannelCredentials | None = None
+) -> tuple[grpc.Channel, Any]:
     """Return a channel that lives as long as its client, and the server's methods on it."""
-    channel = grpc.insecure_channel(url, options=_OPTIONS)
+    if credentials is None:
+        channel = grpc.insecure_channel(url, options=_OPTIONS)
+    else:
+        channel = grpc.secure_channel(url, credentials, options=_OPTIONS)
     return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def trouble(code: grpc.StatusCode, details: str) -> Trouble:
+    """Tell what kind of failure a call's end is."""
+    said = details.lower()
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED or "timeout expired" in said:
+        return Trouble.LATE
+    if "maximum queue size" in said:
+        return Trouble.FULL
+    if "is not ready" in said or "unknown model" in said:
+        return Trouble.NOT_READY
+    return Trouble.UNREACHABLE if code == grpc.StatusCode.UNAVAILABLE else Trouble.OTHER
 
 
 def explain(

@@ -38,3 +38,13 @@ class DeadlineExceeded(RankClientError):  # noqa: N818 - see the module's docstr
 
 class ModelFailed(RankClientError):  # noqa: N818 - see the module's docstring
     """The request was right, and the model or the server failed on it."""
+
+
+class ClientForked(RankClientError):  # noqa: N818 - see the module's docstring
+    """The client was made before a fork and used after it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this client was made by another process, and gRPC's threads do not live through a "
+            "fork: make a client in each process, after the fork"
+        )

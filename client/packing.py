@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankers.wire import WireTensor, pack_request, wire_tensors
+from rankers.wire import WireTensor, wire_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rankers.features import Feature, Signature
+    from rankers.features import Signature
     from rankers.requests import Array, Columns, RankingRequest
 
 
@@ -26,54 +24,70 @@ class Packing:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.tensors = wire_tensors(signature)
-        self._dtypes = {each.name: np.dtype(each.dtype) for each in signature.features}
-        self._bounds = {each.name: _bounds(each) for each in self.tensors}
+        self._user = [_TensorPacking(each) for each in self.tensors if each.side == "user"]
+        self._item = [_TensorPacking(each) for each in self.tensors if each.side == "item"]
 
     def pack(self, request: RankingRequest) -> dict[str, Array]:
-        """Return the request's wire tensors, each contiguous.
+        """Return the request's wire tensors, each contiguous: user ``[1, W]``, item ``[N, W]``.
 
         Raises:
             RequestError: The request does not fit the signature.
         """
         count = request.candidates
+        packed: dict[str, Array] = {}
         if not (
             count > 0
-            and self._fits(self.signature.user, request.user, 1)
-            and self._fits(self.signature.item, request.items, count)
+            and len(request.user) == len(self.signature.user)
+            and len(request.items) == len(self.signature.item)
+            and all(each.pack(request.user, 1, packed) for each in self._user)
+            and all(each.pack(request.items, count, packed) for each in self._item)
         ):
             request.check(self.signature)
-        packed = pack_request(self.tensors, request)
-        if not all(self._in_bounds(each, packed[each.name]) for each in self.tensors):
-            request.check(self.signature)
+            # It fits after all: its columns are only not NumPy's own dtypes, object for object.
+            for each in self.tensors:
+                packed[each.name] = each.pack(
+                    request.user if each.side == "user" else request.items
+                )
         return packed
 
-    def _fits(self, features: Sequence[Feature], columns: Columns, rows: int) -> bool:
-        return len(columns) == len(features) and all(
-            (column := columns.get(each.name)) is not None
-            and column.dtype == self._dtypes[each.name]
-            and column.shape == (rows, *each.shape)
-            for each in features
-        )
 
-    def _in_bounds(self, tensor: WireTensor, packed: Array) -> bool:
-        if tensor.dtype.startswith("float"):
-            return bool(np.isfinite(packed).all())
-        bounds = self._bounds[tensor.name]
-        if bounds is None:
+class _TensorPacking:
+    """What `Packing` has to know of one tensor, looked up once."""
+
+    def __init__(self, tensor: WireTensor) -> None:
+        self._name = tensor.name
+        self._dtype = np.dtype(tensor.dtype)
+        self._features = [(each.name, each.shape, each.width) for each in tensor.features]
+        self._finite = self._dtype.kind == "f"
+        # IDs run from 0: seen as unsigned, those below it are far above every limit.
+        self._unsigned = np.dtype(f"uint{self._dtype.itemsize * 8}")
+        self._limits = _limits(tensor, self._unsigned)
+
+    def pack(self, columns: Columns, rows: int, packed: dict[str, Array]) -> bool:
+        """Add the tensor to ``packed``; False if something may be wrong with it."""
+        parts = []
+        for name, shape, width in self._features:
+            column = columns.get(name)
+            if (
+                column is None
+                or column.dtype != self._dtype
+                or column.shape != ((rows, *shape) if shape else (rows,))
+            ):
+                return False
+            parts.append(column.reshape(rows, width))
+        tensor = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, 1)
+        packed[self._name] = tensor
+        if self._finite:
+            return bool(np.isfinite(tensor).all())
+        if self._limits is None:
             return True
-        rows = packed.reshape(-1, tensor.width)
-        lower, upper = bounds
-        return bool((rows.min(axis=0) >= lower).all() and (rows.max(axis=0) <= upper).all())
+        return bool((tensor.view(self._unsigned) <= self._limits).all())
 
 
-def _bounds(tensor: WireTensor) -> tuple[Array, Array] | None:
-    """Return the least and the largest value of every column, [W] each; None if any will do."""
+def _limits(tensor: WireTensor, unsigned: np.dtype[Any]) -> Array | None:
+    """Return the largest value of every column, unsigned ``[W]``; None if any will do."""
     if all(each.cardinality is None for each in tensor.features):
         return None
-    limits = np.iinfo(tensor.dtype)
-    widths = [each.width for each in tensor.features]
-    lower = [limits.min if each.cardinality is None else 0 for each in tensor.features]
-    upper = [
-        limits.max if each.cardinality is None else each.cardinality - 1 for each in tensor.features
-    ]
-    return np.repeat(lower, widths), np.repeat(upper, widths)
+    largest = np.iinfo(unsigned).max
+    limits = [largest if e.cardinality is None else e.cardinality - 1 for e in tensor.features]
+    return np.repeat(np.array(limits, unsigned), [each.width for each in tensor.features])

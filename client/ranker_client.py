@@ -2,71 +2,72 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Self
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Self
 
-import grpc
-import numpy as np
-from tritonclient.grpc import service_pb2
-
-from client.channel import explain, open_channel, too_late
-from client.errors import InvalidRequest, RankClientError
-from client.served_model import ServedModel
-from client.unhurried import UnhurriedCall
-from rankers.requests import RequestError
+from client.errors import InvalidRequest
+from client.gathering import Gathering, Heard
+from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+from client.unhurried import LONGEST_S
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from client.served_model import ServedModel
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
 
-# How long closing a client waits for what it no longer waited for.
-_DRAIN_S = 5.0
 
-
-class RankerClient:
-    """Asks one model of one server for scores. Safe to use from several threads.
+class RankerClient(Ranking):
+    """Asks one model, on one server or several replicas, for scores. Safe to use from threads.
 
     A request that misses its deadline is left to its end, not cancelled: see `client.unhurried`.
-
-    Args:
-        url: The server's gRPC ``host:port``.
-        model: The model's name.
-        timeout_s: How long one request may take, in the queue and on the way.
     """
-
-    def __init__(self, url: str, model: str, *, timeout_s: float = 1.0) -> None:
-        self.url = url
-        self.model = model
-        self.timeout_s = timeout_s
-        self._channel, self._stub = open_channel(url)
-        self._infer = UnhurriedCall(self._stub.ModelInfer)
-        self._lock = threading.Lock()
-        self._served: ServedModel | None = None
 
     def rank(self, request: RankingRequest, *, timeout_s: float | None = None) -> Array:
         """Return the score of every candidate, float32 ``[N]``.
 
         Args:
-            request: One user and N candidates; labels are not sent.
+            request: One user and N candidates; labels are not sent. More candidates than the model
+                answers at once are split over several calls.
             timeout_s: For this request, in place of the client's.
 
         Raises:
             InvalidRequest: The request does not fit the model's features.
             ServerUnreachable, ModelNotFound, ModelNotReady, ServerOverloaded, DeadlineExceeded,
-            ModelFailed: As their names say; all are `RankClientError`.
+            ModelFailed, ClientForked: As their names say; all are `RankClientError`.
         """
+        return self.rank_many([request], timeout_s=timeout_s)[0]
+
+    def rank_many(
+        self,
+        requests: Sequence[RankingRequest],
+        *,
+        timeout_s: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> list[Array]:
+        """Return the scores of several requests, in their order, float32 ``[N]`` each.
+
+        Args:
+            requests: Asked for side by side.
+            timeout_s: For all of them together, in place of the client's.
+            at_once: How many calls may be under way.
+
+        Raises:
+            RankClientError: As `rank` does; one request that fails fails them all.
+        """
+        self._fleet.check_process()
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         served = self._described()
         try:
-            return self._ask(served, request, timeout_s)
+            return self._ask(served, requests, timeout_s, at_once)
         except InvalidRequest:
-            # A version deployed since may have other ID ranges or take more candidates.
+            # A version deployed since may have other ID ranges or take fewer candidates.
             renewed = self._described(instead_of=served)
-            if _same(renewed, served):
+            if same(renewed, served):
                 raise
-            return self._ask(renewed, request, timeout_s)
+            return self._ask(renewed, requests, timeout_s, at_once)
 
     def top_k(
         self, request: RankingRequest, k: int, *, timeout_s: float | None = None
@@ -84,11 +85,20 @@ class RankerClient:
         Raises:
             InvalidRequest: k is below 1; and what `rank` raises.
         """
-        if k < 1:
-            raise InvalidRequest(f"k is {k}; ask for 1 candidate or more")
-        scores = self.rank(request, timeout_s=timeout_s)
-        order = np.argsort(-scores, kind="stable")[:k]
-        return order, scores[order]
+        check_k(k)
+        return best(self.rank(request, timeout_s=timeout_s), k)
+
+    def request(self, user: Mapping[str, Any], items: Any) -> RankingRequest:
+        """Make a request of lists, or of columns of pandas, Polars or Arrow.
+
+        Args:
+            user: The user's value of each feature.
+            items: A mapping, frame or table with a column a feature and a row a candidate.
+
+        Raises:
+            RequestError: Something is missing or does not become the feature's dtype.
+        """
+        return ranking_request(self.signature, user, items)
 
     @property
     def signature(self) -> Signature:
@@ -96,12 +106,11 @@ class RankerClient:
         return self._described().signature
 
     def close(self) -> None:
-        """Close the channel, when requests that missed their deadline have ended (5 s at most).
+        """Close the channels, when requests that missed their deadline have ended (5 s at most).
 
         Requests that other threads still wait for fail.
         """
-        self._infer.drain(_DRAIN_S)
-        self._channel.close()
+        self._fleet.close(DRAIN_S)
 
     def __enter__(self) -> Self:
         return self
@@ -114,39 +123,26 @@ class RankerClient:
     ) -> None:
         self.close()
 
-    def _ask(self, served: ServedModel, request: RankingRequest, timeout_s: float) -> Array:
-        try:
-            message = served.message(request, timeout_s)
-        except RequestError as error:
-            raise InvalidRequest(f"model {self.model!r} at {self.url}: {error}") from error
-        try:
-            response = self._infer(message, timeout_s)
-        except TimeoutError as error:
-            raise too_late(self.url, self.model, timeout_s) from error
-        except grpc.RpcError as error:
-            raise self._explained(error, timeout_s) from error
-        return served.scores(response, request.candidates)
+    def _ask(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
+        asked = self._questions(served, requests)
+        inbox: SimpleQueue[Heard] = SimpleQueue()
+        bodies = [question.body for questions in asked for question in questions]
+        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.put)
+        gathering.advance()
+        while not gathering.done:
+            try:
+                heard = inbox.get(timeout=min(gathering.wait_s, LONGEST_S))
+            except Empty:
+                gathering.advance()
+            else:
+                gathering.advance(heard)
+        return merged(asked, gathering.answers)
 
     def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
-        """Return the model's description, reading it if there is none but ``instead_of``."""
-        served = self._served
-        if served is not None and served is not instead_of:
-            return served
-        with self._lock:
-            if self._served is None or self._served is instead_of:
-                timeout_s = max(self.timeout_s, 5.0)
-                try:
-                    response = self._stub.ModelConfig(
-                        service_pb2.ModelConfigRequest(name=self.model), timeout=timeout_s
-                    )
-                except grpc.RpcError as error:
-                    raise self._explained(error, timeout_s) from error
-                self._served = ServedModel.from_config(response.config, self.url)
-            return self._served
-
-    def _explained(self, error: grpc.RpcError, timeout_s: float) -> RankClientError:
-        return explain(error, self._stub, self.url, self.model, timeout_s)
-
-
-def _same(one: ServedModel, other: ServedModel) -> bool:
-    return (one.signature, one.max_candidates) == (other.signature, other.max_candidates)
+        return self._fleet.described(self._describing_s(self.timeout_s), instead_of=instead_of)

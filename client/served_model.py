@@ -1,30 +1,22 @@
-"""A model as its server describes it, and the messages that ask it for scores."""
+"""A model as its server describes it, and the requests that ask it for scores."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from client.errors import InvalidRequest, ModelFailed, ModelNotFound
+from client.errors import ModelFailed, ModelNotFound
 from client.packing import Packing
+from client.request_bytes import RequestBytes
 from rankers.features import Signature
-from rankers.wire import SCORE
 
 if TYPE_CHECKING:
-    from rankers.features import Dtype
     from rankers.requests import Array, RankingRequest
-
-_DATATYPES: dict[Dtype, str] = {
-    "int64": "INT64",
-    "int32": "INT32",
-    "float64": "FP64",
-    "float32": "FP32",
-    "float16": "FP16",
-    "bool": "BOOL",
-}
 
 
 class ServedModel:
@@ -38,20 +30,9 @@ class ServedModel:
     def __init__(self, name: str, signature: Signature, max_candidates: int) -> None:
         self.signature = signature
         self.max_candidates = max_candidates
+        self._name = name
         self._packing = Packing(signature)
-        # Everything that does not change from request to request is built once.
-        self._template = service_pb2.ModelInferRequest(
-            model_name=name,
-            inputs=[
-                service_pb2.ModelInferRequest.InferInputTensor(
-                    name=each.name,
-                    datatype=_DATATYPES[each.dtype],
-                    shape=[1, each.width] if each.side == "user" else [1, 0, each.width],
-                )
-                for each in self._packing.tensors
-            ],
-            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=SCORE)],
-        )
+        self._bytes = RequestBytes(name, self._packing.tensors)
 
     @classmethod
     def from_config(cls, config: Any, url: str) -> ServedModel:
@@ -70,30 +51,53 @@ class ServedModel:
             ) from error
         return cls(config.name, signature, most)
 
-    def message(self, request: RankingRequest, timeout_s: float) -> Any:
-        """Return the request as a ``ModelInferRequest``.
+    def pack(self, request: RankingRequest) -> dict[str, Array]:
+        """Return the request's tensors: user ``[1, W]``, item ``[N, W]``.
 
         Raises:
             RequestError: The request does not fit the signature.
-            InvalidRequest: It has too many candidates.
         """
-        count = request.candidates
-        if count > self.max_candidates:
-            raise InvalidRequest(
-                f"the request has {count} candidates; model {self._template.model_name!r} answers "
-                f"{self.max_candidates} at most: split it, or deploy with a larger max_candidates"
+        return self._packing.pack(request)
+
+    def split(self, request: RankingRequest) -> list[Question]:
+        """Return the request as questions of `max_candidates` at most, in order.
+
+        Raises:
+            RequestError: The request does not fit the signature.
+        """
+        packed, count = self.pack(request), request.candidates
+        if count <= self.max_candidates:
+            return [Question(self, packed, count)]
+        item = {each.name for each in self._packing.tensors if each.side == "item"}
+        pieces = -(-count // self.max_candidates)
+        ends = [count * each // pieces for each in range(pieces + 1)]
+        return [
+            Question(
+                self,
+                {n: tensor[start:end] if n in item else tensor for n, tensor in packed.items()},
+                end - start,
             )
-        packed = self._packing.pack(request)
-        message = service_pb2.ModelInferRequest()
-        message.CopyFrom(self._template)
-        # The server does not read gRPC's deadline: without this, a request that nobody waits for
-        # any more would keep its place in the queue.
-        message.parameters["timeout"].int64_param = max(1, round(timeout_s * 1e6))
-        for tensor, entry in zip(self._packing.tensors, message.inputs, strict=True):
-            if tensor.side == "item":
-                entry.shape[1] = count
-            message.raw_input_contents.append(packed[tensor.name].tobytes())
-        return message
+            for start, end in pairwise(ends)
+        ]
+
+    def body(self, packed: dict[str, Array], candidates: int, timeout_s: float) -> bytes:
+        """Return packed tensors as a serialized ``ModelInferRequest``.
+
+        Args:
+            packed: Of a request of this model.
+            candidates: N.
+            timeout_s: How long it may wait in the server's queue.
+        """
+        return self._bytes.body(packed, candidates, timeout_s)
+
+    def message(self, request: RankingRequest, timeout_s: float) -> Any:
+        """Return the request as a ``ModelInferRequest``, for those who alter it.
+
+        Raises:
+            RequestError: The request does not fit the signature.
+        """
+        body = self.body(self.pack(request), request.candidates, timeout_s)
+        return service_pb2.ModelInferRequest.FromString(body)
 
     def scores(self, response: Any, candidates: int) -> Array:
         """Return the scores in a ``ModelInferResponse``, float32 ``[N]``.
@@ -108,3 +112,26 @@ class ServedModel:
                 f"bytes; expected {candidates * 4}: deploy it again"
             )
         return np.frombuffer(raw, dtype=np.float32).copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, or a part of its candidates, as one call asks it.
+
+    Attributes:
+        served: The model.
+        packed: The tensors.
+        candidates: How many.
+    """
+
+    served: ServedModel
+    packed: dict[str, Array]
+    candidates: int
+
+    def body(self, timeout_s: float) -> bytes:
+        """Return the bytes to send, given how long the server may keep them waiting."""
+        return self.served.body(self.packed, self.candidates, timeout_s)
+
+    def scores(self, response: Any) -> Array:
+        """Return the scores in the answer, float32 ``[N]``."""
+        return self.served.scores(response, self.candidates)

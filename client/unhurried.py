@@ -8,48 +8,130 @@ every request carries its ``timeout``; what it has begun to compute it would fin
 
 from __future__ import annotations
 
-import contextlib
-import time
-from typing import Any
+import logging
+import os
+import threading
+import weakref
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from client.completions import Ended, Metadata, PublicFutures, Starter, cheapest_starter
+from client.errors import ClientForked
 
-class UnhurriedCall:
-    """A gRPC method whose calls run to their end, waited for or not.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOG = logging.getLogger(__name__)
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+# The longest wait that a lock takes.
+LONGEST_S = min(threading.TIMEOUT_MAX, 1e6)
+# How long a process that ends waits for what nobody waits for any more.
+_AT_EXIT_S = 5.0
+
+
+class UnhurriedCalls:
+    """The calls on one channel. It belongs to them: `close` closes it.
 
     Args:
-        method: A unary-unary method of a stub.
+        channel: Of gRPC. No ``future`` of it is to be used elsewhere.
+        metadata: Sent with every call, such as a token.
+        public: Use only gRPC's public surface, at its price.
     """
 
-    def __init__(self, method: Any) -> None:
-        self._method = method
-        self._left: set[Any] = set()
+    def __init__(
+        self, channel: grpc.Channel, *, metadata: Metadata = (), public: bool = False
+    ) -> None:
+        self._starter: Starter = PublicFutures(channel) if public else cheapest_starter(channel)
+        self._metadata = metadata
+        self._process = os.getpid()
+        self._count = _Count()
+        # gRPC aborts a process that ends while one of its threads is still listening.
+        self._end = weakref.finalize(
+            self, _end, self._starter, self._count, self._process, _AT_EXIT_S
+        )
 
-    def __call__(self, message: Any, timeout_s: float) -> Any:
-        """Return the response.
+    @property
+    def under_way(self) -> int:
+        """How many calls have not ended, waited for or not."""
+        return self._count.value
+
+    def check_process(self) -> None:
+        """Check that the channel is this process's.
+
+        Raises:
+            ClientForked: It was made before a fork.
+        """
+        if os.getpid() != self._process:
+            raise ClientForked
+
+    def start(self, body: bytes, then: Callable[[Ended], None], method: str = INFER) -> None:
+        """Send a serialized request; ``then`` is told how it ended, by another thread.
+
+        Raises:
+            ClientForked: The channel was made by another process.
+        """
+        self.check_process()
+        count = self._count
+        count.add(1)
+
+        def end(ended: Ended) -> None:
+            count.add(-1)
+            try:
+                then(ended)
+            except Exception:  # noqa: BLE001 - the thread that says so is there for all calls
+                _LOG.exception("a call's end could not be told")
+
+        try:
+            self._starter.start(method, body, self._metadata, end)
+        except ValueError as error:  # the channel was closed
+            end(Ended(None, grpc.StatusCode.CANCELLED, str(error)))
+
+    def __call__(self, body: bytes, timeout_s: float) -> Any:
+        """Return the ``ModelInferResponse``.
 
         Raises:
             TimeoutError: It did not come within ``timeout_s`` seconds. Without any time left
                 nothing is sent.
-            grpc.RpcError: The call failed.
+            CallFailed: The call failed.
+            ClientForked: The channel was made by another process.
         """
         if timeout_s <= 0:
             raise TimeoutError
-        call = self._method.future(message)
+        ended: SimpleQueue[Ended] = SimpleQueue()
+        self.start(body, ended.put)
         try:
-            return call.result(timeout=timeout_s)
-        except grpc.FutureTimeoutError as error:
-            raise TimeoutError from error
-        finally:
-            if not call.done():
-                # gRPC cancels a call that is garbage.
-                self._left.add(call)
-                call.add_done_callback(self._left.discard)
+            return ended.get(timeout=min(timeout_s, LONGEST_S)).inferred()
+        except Empty:
+            raise TimeoutError from None
 
-    def drain(self, patience_s: float) -> None:
-        """Wait until no call is under way any more, or patience ends."""
-        deadline = time.monotonic() + patience_s
-        for call in tuple(self._left):
-            with contextlib.suppress(grpc.RpcError, grpc.FutureTimeoutError):
-                call.result(timeout=max(0.0, deadline - time.monotonic()))
+    def close(self, patience_s: float) -> None:
+        """Close the channel when no call is under way any more, or patience ends."""
+        if self._end.detach():
+            _end(self._starter, self._count, self._process, patience_s)
+
+
+class _Count:
+    """How many calls are under way; some may wait for there to be none."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._none = threading.Condition(threading.Lock())
+
+    def add(self, change: int) -> None:
+        with self._none:
+            self.value += change
+            if not self.value:
+                self._none.notify_all()
+
+    def wait(self, patience_s: float) -> None:
+        with self._none:
+            self._none.wait_for(lambda: not self.value, patience_s)
+
+
+def _end(starter: Starter, count: _Count, process: int, patience_s: float) -> None:
+    if os.getpid() != process:  # a child has no thread that would end the calls of its parent
+        return
+    count.wait(patience_s)
+    starter.close()

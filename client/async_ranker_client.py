@@ -1,0 +1,144 @@
+"""The client for asyncio: the same surface, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+from client.errors import InvalidRequest
+from client.gathering import Gathering, Heard
+from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from client.served_model import ServedModel
+    from rankers.features import Signature
+    from rankers.requests import Array, RankingRequest
+
+
+class AsyncRankerClient(Ranking):
+    """Asks one model, on one server or several replicas, for scores, from coroutines.
+
+    A request that misses its deadline, or whose task is cancelled, is left to its end: see
+    `client.unhurried`. One client serves the loops of any number of threads.
+    """
+
+    async def rank(self, request: RankingRequest, *, timeout_s: float | None = None) -> Array:
+        """Return the score of every candidate, float32 ``[N]``. As `RankerClient.rank`."""
+        return (await self.rank_many([request], timeout_s=timeout_s))[0]
+
+    async def rank_many(
+        self,
+        requests: Sequence[RankingRequest],
+        *,
+        timeout_s: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> list[Array]:
+        """Return the scores of several requests. As `RankerClient.rank_many`."""
+        self._fleet.check_process()
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        served = await self._described()
+        try:
+            return await self._ask(served, requests, timeout_s, at_once)
+        except InvalidRequest:
+            # A version deployed since may have other ID ranges or take fewer candidates.
+            renewed = await self._described(instead_of=served)
+            if same(renewed, served):
+                raise
+            return await self._ask(renewed, requests, timeout_s, at_once)
+
+    async def top_k(
+        self, request: RankingRequest, k: int, *, timeout_s: float | None = None
+    ) -> tuple[Array, Array]:
+        """Return the best k candidates, best first. As `RankerClient.top_k`."""
+        check_k(k)
+        return best(await self.rank(request, timeout_s=timeout_s), k)
+
+    async def request(self, user: Mapping[str, Any], items: Any) -> RankingRequest:
+        """Make a request of lists, or of columns of frames. As `RankerClient.request`."""
+        return ranking_request(await self.signature(), user, items)
+
+    async def signature(self) -> Signature:
+        """Return the model's features and score, as the server states them."""
+        return (await self._described()).signature
+
+    async def close(self) -> None:
+        """Close the channels, when requests that missed their deadline have ended (5 s at most)."""
+        await asyncio.to_thread(self._fleet.close, DRAIN_S)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _ask(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
+        asked = self._questions(served, requests)
+        inbox = _Inbox()
+        bodies = [question.body for questions in asked for question in questions]
+        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell)
+        gathering.advance()
+        while not gathering.done:
+            gathering.advance(await inbox.get(gathering.wait_s))
+        return merged(asked, gathering.answers)
+
+    async def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
+        known = self._fleet.known
+        if known is not None and known is not instead_of:
+            return known
+        return await asyncio.to_thread(
+            self._fleet.described, self._describing_s(self.timeout_s), instead_of=instead_of
+        )
+
+
+class _Inbox:
+    """Takes what another thread tells to a coroutine."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._told: deque[Heard] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def tell(self, heard: Heard) -> None:
+        """Hand over, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._deliver, heard)
+
+    async def get(self, wait_s: float) -> Heard | None:
+        """Return the next, or None if none came in time."""
+        if not self._told:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(min(wait_s, _LONGEST_S), self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        return self._told.popleft() if self._told else None
+
+    def _deliver(self, heard: Heard) -> None:
+        self._told.append(heard)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+# The longest sleep that every event loop takes.
+_LONGEST_S = 86_400.0

@@ -1,0 +1,106 @@
+"""Questions asked at once, and their answers in order, for threads and for coroutines."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from client.attempts import Attempts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from client.completions import Ended
+    from client.fleet import Fleet
+
+Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
+
+
+class Gathering:
+    """Asks questions, some at a time, until all are answered or one fails.
+
+    Args:
+        fleet: Whom to ask.
+        bodies: What to ask: each makes a request's bytes, given how long the server may keep it.
+        timeout_s: For all of them together.
+        at_once: How many may be under way.
+        tell: Is told of ends by another thread; hands them to `advance` on the caller's own.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        bodies: Sequence[Callable[[float], bytes]],
+        timeout_s: float,
+        at_once: int,
+        tell: Callable[[Heard], None],
+    ) -> None:
+        self._fleet, self._bodies, self._tell = fleet, bodies, tell
+        self._timeout_s, self._at_once = timeout_s, at_once
+        self._deadline = time.monotonic() + timeout_s
+        self._open: dict[int, Attempts] = {}
+        self._next = 0
+        self._answers: list[Any] = [None] * len(bodies)
+
+    @property
+    def done(self) -> bool:
+        """Whether all are answered."""
+        return not self._open and self._next == len(self._bodies)
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait for an end before `advance` is to be called without one."""
+        wake_at = min((each.wake_at for each in self._open.values()), default=0.0)
+        return max(0.0, wake_at - time.monotonic())
+
+    @property
+    def answers(self) -> list[Any]:
+        """The ``ModelInferResponse`` of each question."""
+        return self._answers
+
+    def advance(self, heard: Heard | None = None) -> None:
+        """Take note of an end, and do what is due.
+
+        Raises:
+            RankClientError: A question got no answer.
+        """
+        now = time.monotonic()
+        if heard is not None:
+            question, attempt, ended = heard
+            if question in self._open:
+                self._open[question].heard(attempt, ended, now)
+                self._look(question)
+        else:
+            for question in list(self._open):
+                self._open[question].woke(now)
+                self._look(question)
+        while len(self._open) < self._at_once and self._next < len(self._bodies):
+            self._begin(self._next, now)
+            self._next += 1
+
+    def _begin(self, question: int, now: float) -> None:
+        body = self._bodies[question]
+
+        def send(place: int, attempt: int) -> None:
+            left_s = self._deadline - time.monotonic()
+            self._fleet.send(
+                place, body(left_s), lambda ended: self._tell((question, attempt, ended))
+            )
+
+        self._open[question] = Attempts(self._fleet, self._deadline, send)
+        self._open[question].begin(now)
+        self._look(question)
+
+    def _look(self, question: int) -> None:
+        attempts = self._open[question]
+        if not attempts.done:
+            return
+        del self._open[question]
+        if attempts.ended is None:
+            raise self._fleet.too_late(self._timeout_s)
+        try:
+            self._answers[question] = attempts.ended.inferred()
+        except grpc.RpcError as error:
+            raise self._fleet.explained(attempts.place, error, self._timeout_s) from error

@@ -1,0 +1,124 @@
+"""What a ranking client does but for waiting: the same for threads and for coroutines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from client.columns import ranking_request
+from client.errors import InvalidRequest
+from client.fleet import Fleet
+from client.policies import Policies
+from rankers.requests import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import grpc
+
+    from client.served_model import Question, ServedModel
+    from rankers.requests import Array, RankingRequest
+
+# How many calls of one `rank_many` are under way at once.
+AT_ONCE = 16
+# How long closing a client waits for what it no longer waited for.
+DRAIN_S = 5.0
+
+
+class Ranking:
+    """The part that `RankerClient` and `AsyncRankerClient` share.
+
+    Args:
+        url: The server's gRPC ``host:port``, or those of several replicas.
+        model: The model's name.
+        timeout_s: How long one request may take, in the queue and on the way, retries included.
+        policies: What is done when servers are not calm; by default those of `Policies`.
+        credentials: For TLS: `grpc.ssl_channel_credentials` makes them, with a client's own
+            certificate for mutual TLS. Without them nothing is encrypted.
+        metadata: Sent with every call, such as ``{"authorization": "Bearer …"}``. Names are
+            lowercase. It is in no message and no metric.
+
+    Raises:
+        InvalidRequest: There is no URL.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        model: str,
+        *,
+        timeout_s: float = 1.0,
+        policies: Policies | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise InvalidRequest(f"model {model!r}: no URL was given; give one host:port or more")
+        self.url = ", ".join(urls)
+        self.model = model
+        self.timeout_s = timeout_s
+        sent = tuple((metadata or {}).items())
+        self._fleet = Fleet(urls, model, policies or Policies(), credentials, sent)
+
+    def counts(self) -> dict[str, int]:
+        """Return what happened so far, by name.
+
+        ``requests`` (or parts of one), ``calls``, ``retries``, ``hedges``, ``hedges_won``,
+        ``retries_over_budget``, ``hedges_over_budget``, ``late``, ``shed``, ``probes``. What never
+        happened is not in it.
+        """
+        return dict(self._fleet.counts)
+
+    def replicas(self) -> list[dict[str, Any]]:
+        """Return what is known of each replica: ``url``, ``under_way``, ``ejected``, ``limit``."""
+        return self._fleet.state()
+
+    def _questions(
+        self, served: ServedModel, requests: Sequence[RankingRequest]
+    ) -> list[list[Question]]:
+        asked = []
+        for place, each in enumerate(requests):
+            try:
+                asked.append(served.split(each))
+            except RequestError as error:
+                which = f"request {place} of {len(requests)}: " if len(requests) > 1 else ""
+                raise InvalidRequest(
+                    f"model {self.model!r} at {self.url}: {which}{error}"
+                ) from error
+        return asked
+
+    def _describing_s(self, timeout_s: float) -> float:
+        return max(timeout_s, 5.0)
+
+
+def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:
+    """Return the scores of each request, float32 ``[N]``, from the answers to its questions."""
+    each: Iterator[Any] = iter(answers)
+    scores = [[question.scores(next(each)) for question in questions] for questions in asked]
+    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in scores]
+
+
+def best(scores: Array, k: int) -> tuple[Array, Array]:
+    """Return the best k, best first; those of equal score in the request's order."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return order, scores[order]
+
+
+def check_k(k: int) -> None:
+    """Check how many are asked for.
+
+    Raises:
+        InvalidRequest: k is below 1.
+    """
+    if k < 1:
+        raise InvalidRequest(f"k is {k}; ask for 1 candidate or more")
+
+
+def same(one: ServedModel, other: ServedModel) -> bool:
+    """Tell whether two descriptions of a model are equal."""
+    return (one.signature, one.max_candidates) == (other.signature, other.max_candidates)
+
+
+__all__ = ["AT_ONCE", "DRAIN_S", "Ranking", "best", "check_k", "merged", "ranking_request", "same"]

@@ -1,0 +1,107 @@
+"""Requests as the bytes of a ``ModelInferRequest``, without a protobuf tree for each.
+
+Of one model's requests only the number of candidates, the queue's ``timeout`` and the tensors'
+contents change. The rest is serialized once; protobuf's wire format lets fields follow in any order
+(https://protobuf.dev/programming-guides/encoding), so a request is parts put one after the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonclient.grpc import service_pb2
+
+from rankers.wire import SCORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rankers.features import Dtype
+    from rankers.requests import Array
+    from rankers.wire import WireTensor
+
+_DATATYPES: dict[Dtype, str] = {
+    "int64": "INT64",
+    "int32": "INT32",
+    "float64": "FP64",
+    "float32": "FP32",
+    "float16": "FP16",
+    "bool": "BOOL",
+}
+# ModelInferRequest.raw_input_contents, field 7, length-delimited.
+_RAW_INPUT = b"\x3a"
+# Above it a float of microseconds is no int64.
+_LONGEST_US = 2.0**62
+# Heads kept, by number of candidates. A model that is asked for more sizes than this pays 5 µs.
+_KEPT = 4096
+
+
+class RequestBytes:
+    """Writes requests to one model.
+
+    Args:
+        model: Its name.
+        tensors: Of its signature.
+        version: Of the model; the server's choice if empty.
+    """
+
+    def __init__(self, model: str, tensors: tuple[WireTensor, ...], version: str = "") -> None:
+        self._model, self._version, self._tensors = model, version, tensors
+        self._heads: dict[int, bytes] = {}
+
+    def body(self, packed: Mapping[str, Array], candidates: int, timeout_s: float) -> bytes:
+        """Return a serialized ``ModelInferRequest``.
+
+        Args:
+            packed: The tensors by name, each contiguous.
+            candidates: N.
+            timeout_s: How long the request may wait in the server's queue.
+        """
+        head = self._heads.get(candidates)
+        if head is None:
+            head = self._head(candidates)
+            if len(self._heads) < _KEPT:
+                self._heads[candidates] = head
+        parts: list[bytes | memoryview] = [head, _queue_timeout(timeout_s)]
+        for each in self._tensors:
+            content = packed[each.name]
+            parts += (_RAW_INPUT, _varint(content.nbytes), content.data)
+        return b"".join(parts)
+
+    def _head(self, candidates: int) -> bytes:
+        message = service_pb2.ModelInferRequest(
+            model_name=self._model,
+            model_version=self._version,
+            inputs=[
+                service_pb2.ModelInferRequest.InferInputTensor(
+                    name=each.name,
+                    datatype=_DATATYPES[each.dtype],
+                    shape=[1, each.width] if each.side == "user" else [1, candidates, each.width],
+                )
+                for each in self._tensors
+            ],
+            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=SCORE)],
+        )
+        head: bytes = message.SerializeToString()
+        return head
+
+
+def _queue_timeout(timeout_s: float) -> bytes:
+    """Return ``parameters["timeout"].int64_param``, in microseconds.
+
+    The server does not read gRPC's deadline: without this, a request that nobody waits for any more
+    would keep its place in the queue.
+    """
+    value = b"\x10" + _varint(max(1, round(min(timeout_s * 1e6, _LONGEST_US))))
+    entry = b"\x0a\x07timeout\x12" + _varint(len(value)) + value
+    return b"\x22" + _varint(len(entry)) + entry
+
+
+def _varint(value: int) -> bytes:
+    """Return protobuf's form of a number that is not negative."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
