@@ -29,7 +29,7 @@ from optimize.artifact import Artifact, ArtifactError, Verdict, fingerprint, ope
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
 from optimize.children import Limits, run_child
-from optimize.stages import stage_options
+from optimize.stages import needs_data, stage_options
 from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers, write_atomically
 
@@ -216,13 +216,15 @@ class _Steps:
     def stage(self, use: StageUse, source: Artifact) -> StageResult:
         """Run one stage in a child, unless its result is there already."""
         started = self._begin(use.name)
-        folder = stage_folder(use.name, use.stage, source, self._store)
+        data = self._captured if needs_data(use.stage) else None
+        folder = stage_folder(use.name, use.stage, source, self._store, data=data)
         made = self._open_cached(folder)
         cached = made is not None
         if made is None:
             options = json.dumps(stage_options(use.stage))
             arguments = ["stage", use.name, str(source.folder), "--store", str(self._store)]
-            self._child(use.name, [*arguments, "--options", options])
+            given = [] if data is None else ["--data", str(data.folder)]
+            self._child(use.name, [*arguments, *given, "--options", options])
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
 

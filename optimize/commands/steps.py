@@ -39,12 +39,23 @@ def capture(ranker: str, store: Path, candidates: str) -> None:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Keeps the result.")
 @click.option("--options", default="{}", help="The stage's options as a JSON object.")
-def stage(name: str, artifact: Path, store: Path, options: str) -> None:
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The captured ranker, a capture folder of a run, for a stage that learns from requests.",
+)
+def stage(name: str, artifact: Path, store: Path, options: str, data: Path | None) -> None:
     """Run the stage NAME on ARTIFACT alone, without gates."""
     from optimize.artifact import open_artifact
     from optimize.build import run_stage
 
-    made = run_stage(name, _json_object(options, "--options"), open_artifact(artifact), store)
+    made = run_stage(
+        name,
+        _json_object(options, "--options"),
+        open_artifact(artifact),
+        store,
+        data=None if data is None else open_artifact(data),
+    )
     print_json({"artifact": str(made.folder)})
 
 
