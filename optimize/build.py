@@ -43,6 +43,7 @@ def stage_folder(
             "source": source.key,
         }
         | _learnt_from(name, stage, data)
+        | _made_for(stage)
     )
     return store / f"{name}-{key[:16]}"
 
@@ -91,6 +92,15 @@ def run_stage(
             lineage = (*source.manifest.lineage, step)
             seal(aside, replace(manifest, lineage=lineage, verdicts=()))
     return open_artifact(folder)
+
+
+def _made_for(stage: Stage) -> dict[str, Any]:
+    """Return the part of the key that the CPU is for which a stage makes its result."""
+    if not getattr(stage, "made_for_cpu", False):
+        return {}
+    from bench.environment import environment
+
+    return {"isa": list(environment().isa)}
 
 
 def _learnt_from(name: str, stage: Stage, data: Artifact | None) -> dict[str, str]:

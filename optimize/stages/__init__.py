@@ -26,6 +26,8 @@ STAGES = {
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "lookups": "optimize.stages.lookups:Lookups",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
+    "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "user_once": "optimize.stages.user_once:UserOnce",
 }
 
