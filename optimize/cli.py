@@ -14,7 +14,7 @@ from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
 from optimize.commands.run import run
 from optimize.commands.serve import serve
-from optimize.commands.steps import capture, gate, stage
+from optimize.commands.steps import capture, gain, gate, stage
 from rankers.command_line import CommandLine
 
 
@@ -25,5 +25,5 @@ def main() -> None:
     die_with_parent()
 
 
-for _command in (capture, check, deploy, gate, inspect, recipes, run, serve, stage, stages):
+for _command in (capture, check, deploy, gain, gate, inspect, recipes, run, serve, stage, stages):
     main.add_command(_command)

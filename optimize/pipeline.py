@@ -20,23 +20,27 @@ import json
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from optimize import artifact as artifacts
 from optimize.artifact import Artifact, ArtifactError, Verdict, fingerprint, open_artifact
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
 from optimize.children import Limits, run_child
+from optimize.gain import Gain, gain_key
 from optimize.stages import needs_data, stage_options
 from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from optimize.recipe import Recipe, StageUse
+
+# What an artifact gained over the one it was made from, for requests of some sizes.
+Measure: TypeAlias = "Callable[[Artifact, Artifact, tuple[int, ...]], Gain]"
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = 1
@@ -51,12 +55,16 @@ class StageResult:
         artifact: What it made, with verdicts.
         seconds: How long the step took in this run, gates included.
         cached: Whether it had been made before.
+        gain: What it gained over its input; None where that was not asked.
+        dropped: Why the run went on from its input; empty if it did not.
     """
 
     name: str
     artifact: Artifact
     seconds: float
     cached: bool
+    gain: Gain | None = None
+    dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,9 @@ class Run:
         out: The run's folder.
         recipe: The recipe's name.
         results: One for each step that was reached.
-        chosen: The last artifact that passed its gates, of a format that can be deployed; or None.
-        passed: Whether every step of the recipe was reached and passed.
+        chosen: The last artifact that passed its gates and was not dropped, of a format that can
+            be deployed; or None.
+        passed: Whether every step of the recipe was reached, and passed or was dropped.
     """
 
     out: Path
@@ -95,6 +104,8 @@ class Run:
                     "cached": each.cached,
                     "seconds": round(each.seconds, 3),
                     "verdicts": [one.to_json() for one in each.artifact.manifest.verdicts],
+                    "gain": None if each.gain is None else each.gain.to_json(),
+                    "dropped": each.dropped,
                 }
                 for each in self.results
             ],
@@ -131,7 +142,13 @@ class Silent:
 
 
 def run_recipe(
-    ranker: str, recipe: Recipe, out: Path, *, limits: Limits, observer: Observer | None = None
+    ranker: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    limits: Limits,
+    observer: Observer | None = None,
+    measure: Measure | None = None,
 ) -> Run:
     """Take a ranker through a recipe.
 
@@ -141,25 +158,33 @@ def run_recipe(
         out: The run's folder; made if missing. What is there already is used again.
         limits: Of each child process.
         observer: Is told how it goes on.
+        measure: Tells what an artifact gained over another at the recipe's sizes; by default they
+            are measured in a child process.
 
     Returns:
-        The run, also written to ``OUT/run.json``. A failed gate ends it early.
+        The run, also written to ``OUT/run.json``. A failed gate ends it early, unless the stage is
+        one that is kept only if better: that is dropped, and the run goes on from its input.
 
     Raises:
         UserError: A step could not be done at all, or another run is working in ``out``.
     """
     with _only_run_in(out):
-        steps = _Steps(recipe, out, limits, observer or Silent())
+        steps = _Steps(recipe, out, limits, observer or Silent(), measure)
         result = steps.capture(ranker)
         results = [result]
         for use in recipe.stages:
             if not result.artifact.passed:
                 break
-            result = steps.stage(use, result.artifact)
-            results.append(result)
+            made = steps.stage(use, result.artifact)
+            if use.keep == "if_better":
+                made = steps.weigh(made, result.artifact)
+            results.append(made)
+            result = result if made.dropped else made
         reached_all = len(results) == len(recipe.stages) + 1
         deployable = [
-            each.artifact for each in results if each.artifact.passed and each.name != CAPTURE
+            each.artifact
+            for each in results
+            if each.artifact.passed and not each.dropped and each.name != CAPTURE
         ]
         run = Run(
             out=out,
@@ -193,7 +218,15 @@ def find_artifact(path: Path) -> Artifact:
 class _Steps:
     """The steps of one run, numbered as they come."""
 
-    def __init__(self, recipe: Recipe, out: Path, limits: Limits, observer: Observer) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        limits: Limits,
+        observer: Observer,
+        measure: Measure | None,
+    ) -> None:
+        self._measure = measure or self._measure_in_child
         self._recipe = recipe
         self._out = out
         self._store = out / ".cache"
@@ -227,6 +260,33 @@ class _Steps:
             self._child(use.name, [*arguments, *given, "--options", options])
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
+
+    def weigh(self, made: StageResult, source: Artifact) -> StageResult:
+        """Say whether a stage that is kept only if better is dropped, and what it gained."""
+        if not made.artifact.passed:
+            failed = [each for each in made.artifact.manifest.verdicts if not each.passed]
+            said = f"{made.name}: {failed[0].gate}: {failed[0].reason}; dropped"
+            self._observer.noticed(said)
+            return replace(made, dropped=said)
+        gain = self._measure(made.artifact, source, self._recipe.measured_at)
+        said = f"{made.name}: {gain.describe()}; {'kept' if gain.worth_it else 'dropped'}"
+        self._observer.noticed(said)
+        return replace(made, gain=gain, dropped="" if gain.worth_it else said)
+
+    def _measure_in_child(
+        self, made: Artifact, source: Artifact, candidates: tuple[int, ...]
+    ) -> Gain:
+        """Measure, unless it was done before: a second measurement might choose otherwise."""
+        if self._captured is None:
+            raise AssertionError("capture comes first")
+        key = gain_key(made, source, self._captured, candidates)
+        kept = self._store / f"gain-{key[:16]}.json"
+        if not kept.is_file():
+            arguments = ["gain", str(made.folder), "--over", str(source.folder)]
+            arguments += ["--data", str(self._captured.folder)]
+            arguments += ["--candidates", ",".join(map(str, candidates))]
+            write_atomically(kept, json.dumps(self._child("gain", arguments), indent=1) + "\n")
+        return Gain.from_json(json.loads(kept.read_bytes()))
 
     def _judge(self, name: str, made: Artifact, started: float, *, cached: bool) -> StageResult:
         """Put the artifact in place with the gates' verdicts, asking them only once."""

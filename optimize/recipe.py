@@ -10,6 +10,7 @@ from typing import Any
 from optimize.stages import Stage, make_stage
 from rankers.errors import UserError, nearest
 
+KEEP = ("if_better", "always")
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -52,10 +53,18 @@ class QualityLimits:
 
 @dataclass(frozen=True, slots=True)
 class StageUse:
-    """A stage as a recipe uses it."""
+    """A stage as a recipe uses it.
+
+    Attributes:
+        name: The stage's name.
+        stage: With its options.
+        keep: ``always``, or ``if_better``: only if it passes its gates, is slower than its input at
+            none of the recipe's sizes, and faster at one of them or smaller.
+    """
 
     name: str
     stage: Stage
+    keep: str = "always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class Recipe:
         stages: In order; each reads what the one before it made.
         parity: Limits of the parity gate.
         quality: Limits of the quality gate.
+        measured_at: The numbers of candidates N at which stages that are kept if better are
+            measured.
     """
 
     name: str
@@ -75,6 +86,7 @@ class Recipe:
     stages: tuple[StageUse, ...]
     parity: ParityLimits = field(default_factory=ParityLimits)
     quality: QualityLimits = field(default_factory=QualityLimits)
+    measured_at: tuple[int, ...] = (50,)
 
     def gates_json(self) -> dict[str, Any]:
         """Return the limits of all gates as JSON-ready data."""
@@ -129,7 +141,7 @@ def gate_limits(gates: Any) -> tuple[ParityLimits, QualityLimits]:
 
 
 def _parse(name: str, data: dict[str, Any]) -> Recipe:
-    _only(data, ("description", "gates", "stages"), "a recipe")
+    _only(data, ("description", "gates", "measured_at", "stages"), "a recipe")
     parity, quality = gate_limits(data.get("gates", {}))
     stages = data.get("stages")
     if not isinstance(stages, list) or not stages:
@@ -140,7 +152,7 @@ def _parse(name: str, data: dict[str, Any]) -> Recipe:
         stage_name = options.pop("use", None)
         if not isinstance(stage_name, str):
             raise UserError('each [[stages]] entry needs use = "…", a stage\'s name')
-        uses.append(StageUse(stage_name, make_stage(stage_name, options)))
+        uses.append(_use(stage_name, options))
     _check_formats(uses)
     return Recipe(
         name=name,
@@ -148,7 +160,29 @@ def _parse(name: str, data: dict[str, Any]) -> Recipe:
         stages=tuple(uses),
         parity=parity,
         quality=quality,
+        measured_at=_measured_at(data.get("measured_at", [50])),
     )
+
+
+def _use(name: str, options: dict[str, Any]) -> StageUse:
+    keep = options.pop("keep", None)
+    stage = make_stage(name, options)
+    if keep is None:
+        keep = getattr(stage, "keep", "always")
+    if keep not in KEEP:
+        raise UserError(f"stage {name!r}: keep is {keep!r}; {nearest(str(keep), KEEP)}")
+    if keep == "if_better" and stage.consumes != stage.produces:
+        raise UserError(
+            f"stage {name!r} makes {stage.produces} of {stage.consumes}, which the next stage "
+            'reads: it cannot be kept only if better; use keep = "always"'
+        )
+    return StageUse(name, stage, keep)
+
+
+def _measured_at(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or not all(_is_count(each) for each in value):
+        raise UserError(f"measured_at is {value!r}; expected whole numbers from 1, such as [50]")
+    return tuple(value)
 
 
 def _check_formats(uses: list[StageUse]) -> None:
