@@ -56,7 +56,7 @@ def history() -> Ranker:
         Feature("item_id", "int64", side="item", cardinality=_ITEMS),
     )
     torch.manual_seed(0)
-    return _ranker("history", History(), features)
+    return untrained("history", History(), features)
 
 
 def din() -> Ranker:
@@ -70,7 +70,7 @@ def din() -> Ranker:
         Feature("item", "int64", side="item", cardinality=_ITEMS),
     )
     torch.manual_seed(0)
-    return _ranker("din", DIN(**options_for(Signature(features)), embedding=32), features)
+    return untrained("din", DIN(**options_for(Signature(features)), embedding=32), features)
 
 
 def dlrm() -> Ranker:
@@ -84,12 +84,19 @@ def dlrm() -> Ranker:
     )
     torch.manual_seed(0)
     module = DLRM(**options_for(Signature(features)), embedding=64, top=(512, 256))
-    return _ranker("dlrm", module, features)
+    return untrained("dlrm", module, features)
 
 
-def _ranker(name: str, module: nn.Module, features: tuple[Feature, ...]) -> Ranker:
+def untrained(
+    name: str,
+    module: nn.Module,
+    features: tuple[Feature, ...],
+    *,
+    requests: int = 16,
+    candidates: int = 50,
+) -> Ranker:
+    """Return a ranker with requests made up for it, whose scores differ as a trained one's do."""
     signature = Signature(features)
-    requests, candidates = 16, 50
     random = np.random.default_rng(0)
 
     def column(feature: Feature, rows: int) -> np.ndarray:
