@@ -60,7 +60,7 @@ def history() -> Ranker:
         Feature("item_id", "int64", side="item", cardinality=_ITEMS),
     )
     torch.manual_seed(0)
-    return _ranker("history", History(), features)
+    return untrained("history", History(), features)
 
 
 def din() -> Ranker:
@@ -74,7 +74,7 @@ def din() -> Ranker:
         Feature("item", "int64", side="item", cardinality=_ITEMS),
     )
     torch.manual_seed(0)
-    return _ranker("din", DIN(**options_for(Signature(features)), embedding=32), features)
+    return untrained("din", DIN(**options_for(Signature(features)), embedding=32), features)
 
 
 def dlrm() -> Ranker:
@@ -88,7 +88,7 @@ def dlrm() -> Ranker:
     )
     torch.manual_seed(0)
     module = DLRM(**options_for(Signature(features)), embedding=64, top=(512, 256))
-    return _ranker("dlrm", module, features)
+    return untrained("dlrm", module, features)
 
 
 def cross_encoder() -> Ranker:
@@ -102,7 +102,7 @@ def cross_encoder() -> Ranker:
     )
     torch.manual_seed(0)
     module = CrossEncoder(**options_for(Signature(features)), **SMALL)
-    return _ranker("cross_encoder", module, features)
+    return untrained("cross_encoder", module, features)
 
 
 class AllItems(nn.Module):
@@ -130,12 +130,19 @@ def all_items() -> Ranker:
         *(Feature(f"item_{n}", "int64", side="item", cardinality=5000) for n in range(20)),
     )
     torch.manual_seed(0)
-    return _ranker("all_items", AllItems(), features)
+    return untrained("all_items", AllItems(), features)
 
 
-def _ranker(name: str, module: nn.Module, features: tuple[Feature, ...]) -> Ranker:
+def untrained(
+    name: str,
+    module: nn.Module,
+    features: tuple[Feature, ...],
+    *,
+    requests: int = 16,
+    candidates: int = 50,
+) -> Ranker:
+    """Return a ranker with requests made up for it, whose scores differ as a trained one's do."""
     signature = Signature(features)
-    requests, candidates = 16, 50
     random = np.random.default_rng(0)
 
     def column(feature: Feature, rows: int) -> np.ndarray:

@@ -124,9 +124,12 @@ def _run_branch(branch: Branch, source: Artifact, steps: Steps) -> BranchResult:
     made = source
     for use in branch.stages:
         try:
-            made = steps.stage(use, made).artifact
+            result = steps.stage(use, made)
         except UserError as error:
             return BranchResult(branch.name, "failed", f"{use.name}: {error}")
+        if result.dropped:  # the branch goes on without it
+            continue
+        made = result.artifact
         for verdict in made.manifest.verdicts:
             if not verdict.passed:
                 reason = f"{use.name}: {verdict.gate}: {verdict.reason}"

@@ -8,35 +8,43 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from optimize.artifact import Artifact, Step, fingerprint, open_artifact, seal
-from optimize.stages import make_stage, stage_options
+from optimize.artifact import EVIDENCE, Artifact, Step, fingerprint, open_artifact, seal
+from optimize.capture import CALIBRATION, load_calibration
+from optimize.stages import make_stage, needs_data, stage_options
 from optimize.versions import library_versions, require_libraries
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.ranker import FILES
 
 if TYPE_CHECKING:
-    from optimize.stages import Stage
+    from optimize.artifact import Manifest
+    from optimize.stages import LearningStage, Stage
 
 
-def stage_folder(name: str, stage: Stage, source: Artifact, store: Path) -> Path:
+def stage_folder(
+    name: str, stage: Stage, source: Artifact, store: Path, *, data: Artifact | None = None
+) -> Path:
     """Return where in ``store`` the result of a stage is, or will be.
 
-    The name ends in a fingerprint of the stage, its options and code, the libraries' versions and
-    the content of the artifact that it reads.
+    The name ends in a fingerprint of the stage, its options and code, the libraries' versions, the
+    content of the artifact that it reads, and the requests that it learns from, if it does.
     """
     own = Path(sys.modules[type(stage).__module__].__file__ or "")
     package = own.parents[1]
     files = [own, *(file for each in stage.code for file in sorted(package.glob(each)))]
-    depends = {
-        "stage": name,
-        "options": stage_options(stage),
-        "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in files],
-        "versions": library_versions(*stage.needs),
-        "source": source.key,
-    }
+    depends = (
+        {
+            "stage": name,
+            "options": stage_options(stage),
+            "code": [hashlib.sha256(each.read_bytes()).hexdigest() for each in files],
+            "versions": library_versions(*stage.needs),
+            "source": source.key,
+        }
+        | _learnt_from(name, stage, data)
+        | _made_for(stage)
+    )
     read = [_content(name, each) for each in getattr(stage, "reads", ())]
     if read:
         depends["read"] = read
@@ -51,7 +59,14 @@ def _content(stage: str, path: Path) -> str:
         raise UserError(f"stage {stage!r}: {path} cannot be read: {error}") from error
 
 
-def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path) -> Artifact:
+def run_stage(
+    name: str,
+    options: dict[str, Any],
+    source: Artifact,
+    store: Path,
+    *,
+    data: Artifact | None = None,
+) -> Artifact:
     """Run a stage, or return what it made before.
 
     Args:
@@ -59,10 +74,11 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
         options: Its options; the rest have their defaults.
         source: The artifact it reads.
         store: The folder that keeps results.
+        data: The captured ranker, for a stage that learns from its calibration requests.
 
     Raises:
-        UserError: The stage cannot read this format or cannot convert the model, or a library that
-            it needs is not installed.
+        UserError: The stage cannot read this format, cannot convert the model, or needs a library
+            or calibration requests that are not there.
     """
     stage = make_stage(name, options)
     if source.manifest.format != stage.consumes:
@@ -76,11 +92,11 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
             f"stage {name!r} reads one graph; {source.folder} has two: user_state is the last stage"
         )
     require_libraries(*stage.needs)
-    folder = stage_folder(name, stage, source, store)
+    folder = stage_folder(name, stage, source, store, data=data)
     if not folder.exists():
         started = time.perf_counter()
         with new_folder(folder) as aside:
-            manifest = stage.run(source, aside)
+            manifest = _run(stage, source, aside, data)
             if (source.folder / FILES).is_dir():
                 shutil.copytree(source.folder / FILES, aside / FILES)
             step = Step(
@@ -93,3 +109,43 @@ def run_stage(name: str, options: dict[str, Any], source: Artifact, store: Path)
             lineage = (*source.manifest.lineage, step)
             seal(aside, replace(manifest, lineage=lineage, verdicts=()))
     return open_artifact(folder)
+
+
+def _made_for(stage: Stage) -> dict[str, Any]:
+    """Return the part of the key that the CPU is for which a stage makes its result."""
+    if not getattr(stage, "made_for_cpu", False):
+        return {}
+    from bench.environment import environment
+
+    return {"isa": list(environment().isa)}
+
+
+def _learnt_from(name: str, stage: Stage, data: Artifact | None) -> dict[str, str]:
+    """Return the part of the key that the requests are which a stage learns from.
+
+    Raises:
+        UserError: The stage needs such requests, and there are none.
+    """
+    if not needs_data(stage):
+        return {}
+    if data is None:
+        raise UserError(
+            f"stage {name!r} learns from calibration requests: name the captured ranker that has "
+            "them with --data, a capture folder of a run"
+        )
+    content = data.manifest.files.get(f"{EVIDENCE}/{CALIBRATION}")
+    if content is None:
+        raise UserError(
+            f"stage {name!r} learns from calibration requests, and ranker {data.manifest.name!r} "
+            "has none: give some from training, not from evaluation, with Ranker(calibration=…)"
+        )
+    return {"calibration": content}
+
+
+def _run(stage: Stage, source: Artifact, folder: Path, data: Artifact | None) -> Manifest:
+    if not needs_data(stage) or data is None:
+        return stage.run(source, folder)
+    calibration = load_calibration(data)
+    if calibration is None:
+        raise AssertionError("the key could not be made without")
+    return cast("LearningStage", stage).run(source, folder, calibration)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 STAGE = "capture"
 EVALUATION = "evaluation.safetensors"  # in the folder of evidence
 SEEN = "seen.safetensors"  # beside it
+CALIBRATION = "calibration.safetensors"  # there too, if the ranker has any
 _CHUNK_ROWS = 8192
 # What decides the artifact's content: this file, the one that traces, and the adapters, of which
 # some do otherwise while traced.
@@ -108,6 +109,8 @@ def capture(ranker: Ranker, store: Path, *, candidates: Sequence[int]) -> Artifa
         _write_evidence(aside / EVIDENCE, ranker.evaluation, scores, probes)
         if ranker.seen is not None:
             save_counts(ranker.seen, aside / EVIDENCE / SEEN)
+        if ranker.calibration is not None:
+            save_requests(ranker.calibration, aside / EVIDENCE / CALIBRATION)
         ranker.write_files(aside)
         step = Step(
             stage=STAGE,
@@ -157,6 +160,12 @@ def load_evidence(artifact: Artifact) -> Evidence:
         probes=dict(sorted(probes.items())),
         seen=load_counts(folder / SEEN) if (folder / SEEN).is_file() else {},
     )
+
+
+def load_calibration(captured: Artifact) -> RequestBatch | None:
+    """Read the requests that stages may learn from; None if the ranker came without."""
+    path = captured.folder / EVIDENCE / CALIBRATION
+    return load_requests(path) if path.is_file() else None
 
 
 def score_batch(
@@ -230,19 +239,13 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
         digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
     for function in own_functions(ranker.module):
         digest.update(_source(function).encode())
-    batch = ranker.evaluation
-    labels = {} if batch.labels is None else {"": batch.labels}
-    for columns in (
-        batch.user,
-        batch.items,
-        {"": batch.offsets},
-        {"": scores},
-        labels,
-        ranker.seen or {},
-    ):
-        for name, column in sorted(columns.items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(column).tobytes())
+    digest.update(np.ascontiguousarray(scores).tobytes())
+    for batch in (ranker.evaluation, ranker.calibration):
+        if batch is not None:
+            _digest_requests(digest, batch)
+    for name, counts in sorted((ranker.seen or {}).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(counts).tobytes())
     return fingerprint(
         {
             "content": digest.hexdigest(),
@@ -254,6 +257,14 @@ def _content_key(ranker: Ranker, scores: Array, candidates: Sequence[int]) -> st
             "versions": library_versions("torch"),
         }
     )
+
+
+def _digest_requests(digest: hashlib._Hash, batch: RequestBatch) -> None:
+    labels = {} if batch.labels is None else {"": batch.labels}
+    for columns in (batch.user, batch.items, {"": batch.offsets}, labels):
+        for name, column in sorted(columns.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column).tobytes())
 
 
 def _source(function: types.FunctionType) -> str:

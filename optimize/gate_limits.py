@@ -172,7 +172,7 @@ def _limits(kind: type[Any], data: Any, where: str) -> Any:
 
 def _read(name: str, value: Any, default: Any, where: str) -> Any:
     if name == "candidates":
-        if not isinstance(value, list) or not value or not all(_is_count(x) for x in value):
+        if not isinstance(value, list) or not value or not all(is_count(x) for x in value):
             raise UserError(f"{where} candidates is {value!r}; expected whole numbers from 1")
         return tuple(value)
     if name == "also":
@@ -182,7 +182,7 @@ def _read(name: str, value: Any, default: Any, where: str) -> Any:
     elif isinstance(default, bool):
         expected, fits = "true or false", isinstance(value, bool)
     elif isinstance(default, int):
-        expected, fits = "a whole number from 1", _is_count(value)
+        expected, fits = "a whole number from 1", is_count(value)
     else:  # JSON has null for a limit that is not held; TOML leaves it out
         number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         expected, fits = "a number, 0 or more", number or (value is None and default is None)
@@ -206,5 +206,6 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -21,9 +21,9 @@ import json
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from optimize import artifact as artifacts
 from optimize.artifact import Artifact, ArtifactError, Verdict, fingerprint, open_artifact
@@ -31,17 +31,21 @@ from optimize.branching import Chosen, branches_json, run_branches
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
 from optimize.children import Limits, run_child
+from optimize.gain import Gain, gain_key
 from optimize.measuring import Measured, measurement_key
 from optimize.runtimes import DEPLOYABLE
-from optimize.stages import stage_options
+from optimize.stages import needs_data, stage_options
 from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optimize.branches import MeasureOptions
     from optimize.recipe import Recipe, StageUse
+
+# What an artifact gained over the one it was made from, for requests of some sizes.
+MeasureGain: TypeAlias = "Callable[[Artifact, Artifact, tuple[int, ...]], Gain]"
 
 RUN_FILE = "run.json"
 RUN_SCHEMA = 1
@@ -66,12 +70,16 @@ class StageResult:
         artifact: What it made, with verdicts.
         seconds: How long the step took in this run, gates included.
         cached: Whether it had been made before.
+        gain: What it gained over its input; None where that was not asked.
+        dropped: Why the run went on from its input; empty if it did not.
     """
 
     name: str
     artifact: Artifact
     seconds: float
     cached: bool
+    gain: Gain | None = None
+    dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,10 @@ class Run:
         out: The run's folder.
         recipe: The recipe's name.
         results: One for each step that was reached.
-        chosen: The last artifact that passed its gates, of a format that can be deployed; or None.
-        passed: Whether every step of the recipe was reached and passed; of its branches, whether
-            one was kept.
+        chosen: The last artifact that passed its gates and was not dropped, of a format that can be
+            deployed; or None.
+        passed: Whether every step of the recipe was reached, and passed or was dropped; of its
+            branches, whether one was kept.
         branches: What became of them; None if the recipe has none, or they were not reached.
     """
 
@@ -114,6 +123,8 @@ class Run:
                     "cached": each.cached,
                     "seconds": round(each.seconds, 3),
                     "verdicts": [one.to_json() for one in each.artifact.manifest.verdicts],
+                    "gain": None if each.gain is None else each.gain.to_json(),
+                    "dropped": each.dropped,
                 }
                 for each in self.results
             ],
@@ -161,7 +172,13 @@ class Silent:
 
 
 def run_recipe(
-    ranker: str, recipe: Recipe, out: Path, *, limits: Limits, observer: Observer | None = None
+    ranker: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    limits: Limits,
+    observer: Observer | None = None,
+    measure_gain: MeasureGain | None = None,
 ) -> Run:
     """Take a ranker through a recipe.
 
@@ -171,20 +188,24 @@ def run_recipe(
         out: The run's folder; made if missing. What is there already is used again.
         limits: Of each child process.
         observer: Is told how it goes on.
+        measure_gain: Tells what an artifact gained over another at the recipe's sizes; by default
+            they are measured in a child process.
 
     Returns:
-        The run, also written to ``OUT/run.json``. A failed gate ends it early.
+        The run, also written to ``OUT/run.json``. A failed gate ends it early, unless the stage is
+        one that is kept only if better: that is dropped, and the run goes on from its input.
 
     Raises:
         UserError: A step could not be done at all, or another run is working in ``out``.
     """
     with _only_run_in(out):
-        steps = _Steps(recipe, out, limits, observer or Silent())
+        steps = _Steps(recipe, out, limits, observer or Silent(), measure_gain)
         result = steps.capture(ranker)
         for use in recipe.stages:
             if not result.artifact.passed:
                 break
-            result = steps.stage(use, result.artifact)
+            made = steps.stage(use, result.artifact)
+            result = result if made.dropped else made
         reached_all = len(steps.results) == len(recipe.stages) + 1
         if recipe.branches and reached_all and result.artifact.passed:
             run = _run_branches(recipe, result.artifact, steps, out)
@@ -192,7 +213,7 @@ def run_recipe(
             deployable = [
                 each.artifact
                 for each in steps.results
-                if each.artifact.passed and each.name != CAPTURE
+                if each.artifact.passed and not each.dropped and each.name != CAPTURE
             ]
             run = Run(
                 out=out,
@@ -243,7 +264,15 @@ class _Steps:
         results: Of the steps that were done, in order.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, limits: Limits, observer: Observer) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        limits: Limits,
+        observer: Observer,
+        measure_gain: MeasureGain | None,
+    ) -> None:
+        self._measure_gain = measure_gain or self._gain_in_child
         self._recipe = recipe
         self._out = out
         self._store = out / ".cache"
@@ -264,14 +293,20 @@ class _Steps:
         arguments = ["capture", ranker, "--store", str(self._store), "--candidates", candidates]
         made = Path(self._child(CAPTURE, arguments)["artifact"])
         self._captured = open_artifact(made)
-        return self._judge(CAPTURE, self._captured, started, cached=made in existing)
+        result = self._judge(CAPTURE, self._captured, started, cached=made in existing)
+        self.results.append(result)
+        return result
 
     def stage(self, use: StageUse, source: Artifact) -> StageResult:
-        """Run one stage in a child, unless its result is there already."""
-        folder = stage_folder(use.name, use.stage, source, self._store)
+        """Run one stage in a child, unless its result is there, and weigh it if it is to pay."""
+        data = self._captured if needs_data(use.stage) else None
+        folder = stage_folder(use.name, use.stage, source, self._store, data=data)
         if folder not in self._ended:
             try:
-                self._ended[folder] = self._run_stage(use, source, folder)
+                made = self._run_stage(use, source, folder, data)
+                weighed = made if use.keep == "always" else self._weigh(made, source)
+                self.results.append(weighed)
+                self._ended[folder] = weighed
             except UserError as error:
                 self._ended[folder] = error
         ended = self._ended[folder]
@@ -305,16 +340,44 @@ class _Steps:
                 artifacts.seal_with_verdicts(artifact, verdicts, aside, notes=kept)
         return open_artifact(folder)
 
-    def _run_stage(self, use: StageUse, source: Artifact, folder: Path) -> StageResult:
+    def _run_stage(
+        self, use: StageUse, source: Artifact, folder: Path, data: Artifact | None
+    ) -> StageResult:
         started = self._begin(use.name)
         made = self._open_cached(folder)
         cached = made is not None
         if made is None:
             options = json.dumps(stage_options(use.stage))
             arguments = ["stage", use.name, str(source.folder), "--store", str(self._store)]
-            self._child(use.name, [*arguments, "--options", options])
+            given = [] if data is None else ["--data", str(data.folder)]
+            self._child(use.name, [*arguments, *given, "--options", options])
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
+
+    def _weigh(self, made: StageResult, source: Artifact) -> StageResult:
+        """Say whether a stage that is kept only if better is dropped, and what it gained."""
+        if not made.artifact.passed:
+            failed = [each for each in made.artifact.manifest.verdicts if not each.passed]
+            said = f"{made.name}: {failed[0].gate}: {failed[0].reason}; dropped"
+            self._observer.noticed(said)
+            return replace(made, dropped=said)
+        gain = self._measure_gain(made.artifact, source, self._recipe.measured_at)
+        said = f"{made.name}: {gain.describe()}; {'kept' if gain.worth_it else 'dropped'}"
+        self._observer.noticed(said)
+        return replace(made, gain=gain, dropped="" if gain.worth_it else said)
+
+    def _gain_in_child(self, made: Artifact, source: Artifact, candidates: tuple[int, ...]) -> Gain:
+        """Measure, unless it was done before: a second measurement might choose otherwise."""
+        if self._captured is None:
+            raise AssertionError("capture comes first")
+        key = gain_key(made, source, self._captured, candidates)
+        kept = self._store / f"gain-{key[:16]}.json"
+        if not kept.is_file():
+            arguments = ["gain", str(made.folder), "--over", str(source.folder)]
+            arguments += ["--data", str(self._captured.folder)]
+            arguments += ["--candidates", ",".join(map(str, candidates))]
+            write_atomically(kept, json.dumps(self._child("gain", arguments), indent=1) + "\n")
+        return Gain.from_json(json.loads(kept.read_bytes()))
 
     def _judge(self, name: str, made: Artifact, started: float, *, cached: bool) -> StageResult:
         """Put the artifact in place with the gates' verdicts, asking them only once."""
@@ -338,7 +401,6 @@ class _Steps:
             cached = False
         result = StageResult(name, judged, time.perf_counter() - started, cached)
         self._observer.finished(result)
-        self.results.append(result)
         return result
 
     def _ask_gates(self, name: str, made: Artifact) -> tuple[Verdict, ...]:

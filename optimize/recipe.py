@@ -15,6 +15,7 @@ from optimize.gate_limits import (
     RankingLimits,
     SliceLimits,
     gate_limits,
+    is_count,
     only,
 )
 from optimize.stages import Stage, make_stage
@@ -32,15 +33,24 @@ __all__ = [
     "load_recipe",
 ]
 
+KEEP = ("if_better", "always")
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, slots=True)
 class StageUse:
-    """A stage as a recipe uses it."""
+    """A stage as a recipe uses it.
+
+    Attributes:
+        name: The stage's name.
+        stage: With its options.
+        keep: ``always``, or ``if_better``: only if it passes its gates, is slower than its input at
+            none of the recipe's sizes, and faster at one of them or smaller.
+    """
 
     name: str
     stage: Stage
+    keep: str = "always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,8 @@ class Recipe:
         branches: Ways on from there, simplest first; measuring keeps the best of those that pass.
         measure: How they are compared.
         gates: The limits of the gates.
+        measured_at: The numbers of candidates N at which stages that are kept if better are
+            measured.
     """
 
     name: str
@@ -62,6 +74,7 @@ class Recipe:
     branches: tuple[Branch, ...] = ()
     measure: MeasureOptions = field(default_factory=MeasureOptions)
     gates: GateLimits = field(default_factory=GateLimits)
+    measured_at: tuple[int, ...] = (50,)
 
     @property
     def parity(self) -> ParityLimits:
@@ -111,7 +124,7 @@ def load_recipe(spec: str) -> Recipe:
 
 
 def _parse(name: str, data: dict[str, Any]) -> Recipe:
-    only(data, ("branches", "description", "gates", "measure", "stages"), "a recipe")
+    only(data, ("branches", "description", "gates", "measure", "measured_at", "stages"), "a recipe")
     uses = () if "branches" in data and "stages" not in data else _uses(data.get("stages"), "torch")
     reached = uses[-1].stage.produces if uses else "torch"
     return Recipe(
@@ -119,6 +132,7 @@ def _parse(name: str, data: dict[str, Any]) -> Recipe:
         description=str(data.get("description", "")),
         stages=uses,
         gates=gate_limits(data.get("gates", {})),
+        measured_at=_measured_at(data.get("measured_at", [50])),
         branches=parse_branches(data.get("branches"), lambda stages: _uses(stages, reached)),
         measure=MeasureOptions.from_json(data.get("measure", {})),
     )
@@ -134,7 +148,7 @@ def _uses(stages: Any, current: str) -> tuple[StageUse, ...]:
         name = options.pop("use", None)
         if not isinstance(name, str):
             raise UserError('each [[stages]] entry needs use = "…", a stage\'s name')
-        uses.append(StageUse(name, make_stage(name, options)))
+        uses.append(_use(name, options))
     for use in uses:
         if use.stage.consumes != current:
             raise UserError(
@@ -142,3 +156,24 @@ def _uses(stages: Any, current: str) -> tuple[StageUse, ...]:
             )
         current = use.stage.produces
     return tuple(uses)
+
+
+def _use(name: str, options: dict[str, Any]) -> StageUse:
+    keep = options.pop("keep", None)
+    stage = make_stage(name, options)
+    if keep is None:
+        keep = getattr(stage, "keep", "always")
+    if keep not in KEEP:
+        raise UserError(f"stage {name!r}: keep is {keep!r}; {nearest(str(keep), KEEP)}")
+    if keep == "if_better" and stage.consumes != stage.produces:
+        raise UserError(
+            f"stage {name!r} makes {stage.produces} of {stage.consumes}, which the next stage "
+            'reads: it cannot be kept only if better; use keep = "always"'
+        )
+    return StageUse(name, stage, keep)
+
+
+def _measured_at(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or not all(is_count(each) for each in value):
+        raise UserError(f"measured_at is {value!r}; expected whole numbers from 1, such as [50]")
+    return tuple(value)

@@ -6,6 +6,7 @@
       ranker.json               what it is, how it was trained, and the SHA-256 of the others
       model.safetensors         its weights
       evaluation.safetensors    the labelled requests that were held out
+      calibration.safetensors   a sample of the training requests, if there is one
       seen.safetensors          how often training met each ID, where that was counted
       files/                    what makes IDs out of raw values, such as tokenizer.json, if any
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "ranker.json"
 WEIGHTS = "model.safetensors"
 EVALUATION = "evaluation.safetensors"
+CALIBRATION = "calibration.safetensors"
 SEEN = "seen.safetensors"
 SCHEMA = 1
 
@@ -61,6 +63,9 @@ def save_checkpoint(
         save_file(state, aside / WEIGHTS)
         save_requests(ranker.evaluation, aside / EVALUATION)
         written = [WEIGHTS, EVALUATION]
+        if ranker.calibration is not None:
+            save_requests(ranker.calibration, aside / CALIBRATION)
+            written.append(CALIBRATION)
         if ranker.seen:
             save_counts(ranker.seen, aside / SEEN)
             written.append(SEEN)
@@ -112,6 +117,7 @@ def load_checkpoint(folder: Path) -> Ranker:
         signature=Signature.from_json(data["signature"]),
         evaluation=load_requests(folder / EVALUATION),
         seen=load_counts(folder / SEEN) if SEEN in data["files"] else None,
+        calibration=(load_requests(folder / CALIBRATION) if CALIBRATION in data["files"] else None),
         files={
             name.removeprefix(f"{FILES}/"): (folder / name).read_bytes()
             for name in data["files"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankers.errors import UserError, in_one_line, nearest
+from rankers.leaks import check_held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +41,9 @@ class Ranker:
             counted.
         files: What makes IDs out of raw values, by file name, such as ``tokenizer.json``. They are
             kept beside it in checkpoints, artifacts and deployed versions, in the folder ``files``.
+        calibration: Requests from training that later steps may learn from, with or without labels:
+            quantization reads ranges off them. None is among those of the evaluation. None where
+            there are no such requests; a few hundred are enough.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Ranker:
     evaluation: RequestBatch
     seen: Mapping[str, Array] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    calibration: RequestBatch | None = None
 
     def __post_init__(self) -> None:
         self.evaluation.check(self.signature)
@@ -56,6 +61,8 @@ class Ranker:
         for name in self.files:
             if Path(name).name != name:
                 raise UserError(f"ranker {self.name!r}: {name!r} is no name for one of its files")
+        if self.calibration is not None:
+            self._check_calibration(self.calibration)
 
     def write_files(self, folder: Path) -> None:
         """Write the ranker's files, if it has any, into ``folder/files``."""
@@ -81,6 +88,15 @@ class Ranker:
             return self._score(columns)
         finally:
             self.module.train(training)
+
+    def _check_calibration(self, calibration: RequestBatch) -> None:
+        if not len(calibration):
+            raise UserError(f"ranker {self.name!r}: there are no calibration requests; give None")
+        try:
+            calibration.check(self.signature)
+            check_held_out(calibration, self.evaluation)
+        except UserError as error:
+            raise UserError(f"ranker {self.name!r}: its calibration requests: {error}") from error
 
     def _score(self, columns: Columns) -> Array:
         import torch

@@ -210,3 +210,26 @@ def talks():
 
 def not_a_ranker():
     return 42
+
+
+class DeepRanker(nn.Module):
+    """Three dense layers wide enough to quantize."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.item = nn.Embedding(100, 28)
+        self.layers = nn.Sequential(
+            nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+        )
+
+    def forward(self, profile, country, item, price):
+        x = torch.cat([profile, self.item(item), price[:, None]], dim=1)  # [rows, 32]
+        return torch.sigmoid(self.layers(x).squeeze(-1) + 0 * country)
+
+
+def deep():
+    """Return a ranker of dense layers, with calibration requests."""
+    module = DeepRanker()
+    evaluation = requests(200, labels_from=module)
+    return Ranker("deep", module, SIGNATURE, evaluation, calibration=requests(16, seed=5))

@@ -1,4 +1,4 @@
-"""The steps of a run alone: ``optimize capture``, ``stage`` and ``gate``.
+"""The steps of a run alone: ``optimize capture``, ``stage``, ``gate`` and ``gain``.
 
 The pipeline calls them in child processes; each can be repeated by hand.
 """
@@ -25,9 +25,7 @@ def capture(ranker: str, store: Path, candidates: str) -> None:
     from optimize.capture import capture as capture_ranker
     from rankers.ranker import load_ranker
 
-    counts = [int(each) for each in candidates.split(",") if each.strip().isdigit()]
-    if not counts or min(counts) < 1:
-        fail(f"--candidates is {candidates!r}; expected whole numbers from 1, such as 1,200")
+    counts = _counts(candidates)
     # What the module prints must not come between the lines of the JSON object.
     with redirect_stdout(sys.stderr):
         made = capture_ranker(load_ranker(ranker), store, candidates=counts)
@@ -39,12 +37,23 @@ def capture(ranker: str, store: Path, candidates: str) -> None:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Keeps the result.")
 @click.option("--options", default="{}", help="The stage's options as a JSON object.")
-def stage(name: str, artifact: Path, store: Path, options: str) -> None:
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The captured ranker, a capture folder of a run, for a stage that learns from requests.",
+)
+def stage(name: str, artifact: Path, store: Path, options: str, data: Path | None) -> None:
     """Run the stage NAME on ARTIFACT alone, without gates."""
     from optimize.artifact import open_artifact
     from optimize.build import run_stage
 
-    made = run_stage(name, _json_object(options, "--options"), open_artifact(artifact), store)
+    made = run_stage(
+        name,
+        _json_object(options, "--options"),
+        open_artifact(artifact),
+        store,
+        data=None if data is None else open_artifact(data),
+    )
     print_json({"artifact": str(made.folder)})
 
 
@@ -73,6 +82,41 @@ def gate(artifact: Path, against: Path, limits: str) -> None:
         slices=held.slices,
     )
     print_json({"verdicts": [each.to_json() for each in verdicts]})
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--over", type=click.Path(path_type=Path), required=True, help="What it was made from."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The captured ranker, whose evaluation requests are sent.",
+)
+@click.option("--candidates", default="50", show_default=True, help="N of the requests.")
+@click.option("--seconds", default=2.0, show_default=True, help="For each N, about.")
+def gain(artifact: Path, over: Path, data: Path, candidates: str, seconds: float) -> None:
+    """Measure ARTIFACT and what it was made from in turn; print what was gained."""
+    from optimize.artifact import open_artifact
+    from optimize.gain import measure_gain
+
+    found = measure_gain(
+        open_artifact(artifact),
+        open_artifact(over),
+        open_artifact(data),
+        candidates=_counts(candidates),
+        seconds=seconds,
+    )
+    print_json(found.to_json())
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(each) for each in text.split(",") if each.strip().isdigit()]
+    if not counts or min(counts) < 1:
+        fail(f"--candidates is {text!r}; expected whole numbers from 1, such as 1,200")
+    return counts
 
 
 def _json_object(text: str, option: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact, Manifest
+    from rankers.requests import RequestBatch
 
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
@@ -29,6 +30,8 @@ STAGES = {
     "lookups": "optimize.stages.lookups:Lookups",
     "onnx_session": "optimize.stages.onnx_session:OnnxSession",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
+    "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
@@ -66,6 +69,24 @@ class Stage(Protocol):
             UserError: The model cannot be converted; the message says at what and why.
         """
         ...
+
+
+class LearningStage(Protocol):
+    """A `Stage` with ``needs_data = True``: it learns from requests that are not the evaluation's.
+
+    Its `run` gets them as a third argument; part of the cache key is what they hold.
+    """
+
+    needs_data: ClassVar[bool]
+
+    def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
+        """Do as `Stage.run`; ``calibration`` are the ranker's calibration requests."""
+        ...
+
+
+def needs_data(stage: Stage) -> bool:
+    """Whether a stage is a `LearningStage`: those that say nothing are none."""
+    return bool(getattr(stage, "needs_data", False))
 
 
 def stage_class(name: str) -> type[Any]:

@@ -1,8 +1,8 @@
 """Evaluation: what a ranker is worth on requests, on slices of them, and beside another ranker."""
 
 from rankers.evaluation.judged import Scored, SliceQuality, judge_slice, score_evaluation
-from rankers.evaluation.leaks import check_held_out, leaked_requests, request_hashes
 from rankers.evaluation.slices import Slice, cut_slice, gate_slices, usual_slices
+from rankers.leaks import check_held_out, leaked_requests, request_hashes
 
 __all__ = [
     "Scored",

@@ -102,6 +102,7 @@ def train(
         seconds=time.perf_counter() - started,
         options=options,
         seen=parts.batches.seen(),
+        calibration=parts.calibration,
     )
 
 

@@ -105,6 +105,7 @@ class Training:
         seconds: How long it took, evaluation included, without what was done before a resume.
         seen: How often each ID came in the rows (of the user's features, the requests) trained on,
             by feature; see `rankers.ranker.Ranker`.
+        calibration: A sample of the requests trained on; see there.
     """
 
     evaluation: RequestBatch
@@ -118,6 +119,7 @@ class Training:
     seconds: float
     options: TrainingOptions
     seen: Mapping[str, Array] = field(default_factory=dict)
+    calibration: RequestBatch | None = None
 
     @property
     def best_auc(self) -> float | None:

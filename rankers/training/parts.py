@@ -10,9 +10,11 @@ import numpy as np
 from rankers.data.log import RankingLog, split_log
 from rankers.errors import UserError
 from rankers.training.batches import Batches
+from rankers.training.calibration import calibration_sample
 
 if TYPE_CHECKING:
     from rankers.data.shards import Piece, ShardedLog
+    from rankers.requests import RequestBatch
     from rankers.training.distributed import Share
     from rankers.training.options import TrainingOptions
     from rankers.training.shard_batches import ShardBatches
@@ -27,12 +29,14 @@ class Parts:
         rows: How many rows that is, in all processes.
         judged_on: What is judged after each epoch.
         held_out: What is judged at the end.
+        calibration: A sample of what is trained on: of a log in shards, from one piece.
     """
 
     batches: Batches | ShardBatches
     rows: int
     judged_on: RankingLog
     held_out: RankingLog
+    calibration: RequestBatch | None
 
 
 def cut_log(log: RankingLog | ShardedLog, options: TrainingOptions, share: Share) -> Parts:
@@ -63,7 +67,8 @@ def _cut_in_memory(log: RankingLog, options: TrainingOptions, share: Share) -> P
         share=share,
         device=options.device,
     )
-    return Parts(batches, learned.requests.rows, judged_on, held_out)
+    calibration = calibration_sample(learned.requests, held_out.requests, seed=seed)
+    return Parts(batches, learned.requests.rows, judged_on, held_out, calibration)
 
 
 def _cut_shards(log: ShardedLog, options: TrainingOptions, share: Share) -> Parts:
@@ -87,7 +92,12 @@ def _cut_shards(log: ShardedLog, options: TrainingOptions, share: Share) -> Part
     )
     held_out = log.read(kept)
     judged_on = held_out if judging is kept else log.read(judging)
-    return Parts(batches, sum(each.rows for each in learned), judged_on, held_out)
+    drawn = learned[int(np.random.default_rng(options.seed).integers(len(learned)))]
+    calibration = calibration_sample(
+        log.read([drawn]).requests, held_out.requests, seed=options.seed
+    )
+    rows = sum(each.rows for each in learned)
+    return Parts(batches, rows, judged_on, held_out, calibration)
 
 
 def hold_out(

@@ -105,6 +105,7 @@ def train_zoo(
         training.evaluation,
         seen=training.seen,
         files=log.files,
+        calibration=training.calibration,
     )
     return ranker, module_options, training
 
@@ -150,6 +151,7 @@ def code_key(name: str) -> str:
         here / f"{entry_of(name).module.rpartition('.')[2]}.py",
         here / "layers.py",
         here.parent / "checkpoint.py",
+        here.parent / "leaks.py",
         here.parent / "seen.py",
         here.parent / "text.py",
         *sorted((here.parent / "training").glob("*.py")),

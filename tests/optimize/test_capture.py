@@ -9,7 +9,7 @@ import torch
 
 from optimize.artifact import open_artifact
 from optimize.build import run_stage
-from optimize.capture import capture, load_evidence
+from optimize.capture import capture, load_calibration, load_evidence
 from optimize.runtimes import open_predictor
 from optimize.triton.repository import deploy
 from rankers.errors import UserError
@@ -39,6 +39,22 @@ class TestEvidence:
     def test_an_artifact_of_another_stage_has_none(self, onnx_artifact):
         with pytest.raises(UserError, match="holds no evidence"):
             load_evidence(onnx_artifact)
+
+
+class TestCalibration:
+    def test_it_lies_beside_the_evidence_and_in_the_key(self, captured, store):
+        calibration = example_rankers.requests(5, seed=5)
+        ranker = replace(example_rankers.tiny(), calibration=calibration)
+        made = capture(ranker, store, candidates=(1, 37))
+        assert made.folder != captured.folder
+        assert "evidence/calibration.safetensors" in made.manifest.files
+        kept = load_calibration(made)
+        assert (kept.labels is None) == (calibration.labels is None)
+        np.testing.assert_array_equal(kept.offsets, calibration.offsets)
+        np.testing.assert_array_equal(kept.items["price"], calibration.items["price"])
+
+    def test_a_ranker_may_come_without(self, captured):
+        assert load_calibration(captured) is None
 
 
 class TestFiles:

@@ -36,6 +36,14 @@ def test_options_and_limits_are_taken_over(tmp_path):
     assert recipe.quality.gauc == load_recipe("cpu-fp32").quality.gauc
 
 
+def test_what_changes_scores_is_kept_only_if_better_unless_a_recipe_says_so(tmp_path):
+    stages = ONE_STAGE + '[[stages]]\nuse = "quantize_dynamic"\n'
+    recipe = load(tmp_path, "measured_at = [32, 200]\n" + stages)
+    assert [each.keep for each in recipe.stages] == ["always", "if_better"]
+    assert recipe.measured_at == (32, 200)
+    assert load(tmp_path, stages + 'keep = "always"\n').stages[1].keep == "always"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -59,6 +67,9 @@ def test_options_and_limits_are_taken_over(tmp_path):
         (ONE_STAGE + "[gates.slices]\nalso = 'x'\n", "expected a list of slices"),
         (ONE_STAGE + "[gates.slices]\nusual = 1\n", "usual is 1; expected true or false"),
         ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
+        ("measured_at = [0]\n" + ONE_STAGE, "measured_at is [0]; expected whole numbers from 1"),
+        (ONE_STAGE + 'keep = "if_beter"\n', "keep is 'if_beter'; did you mean 'if_better'"),
+        (ONE_STAGE + 'keep = "if_better"\n', "makes onnx of torch, which the next stage reads"),
     ],
 )
 def test_a_mistake_is_said_in_one_line(tmp_path, text, said):

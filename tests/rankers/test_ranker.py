@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
+import example_rankers
 import pytest
 
 from rankers.errors import UserError
 from rankers.ranker import load_ranker
+from rankers.requests import join_requests
 
 SOURCE = """
 import numpy as np
@@ -99,3 +102,22 @@ def test_what_an_adapter_says_is_passed_on_as_it_is(source):
     said = r"^ranker 'heads': the module returns dict and no head 'cvt'; did you mean 'cvr'"
     with pytest.raises(UserError, match=said):
         ranker.score(ranker.evaluation.flat())
+
+
+class TestCalibration:
+    def test_requests_that_also_judge_are_refused(self):
+        ranker = example_rankers.tiny()
+        leaked = join_requests([*example_rankers.requests(3, seed=5), ranker.evaluation[4]])
+        with pytest.raises(UserError, match=r"1 of 4 .* also evaluation .*, first request 3: "):
+            replace(ranker, calibration=leaked)
+
+    def test_they_have_the_rankers_features_and_need_no_labels(self):
+        ranker = example_rankers.tiny()
+        calibration = replace(example_rankers.requests(3, seed=5), labels=None)
+        assert replace(ranker, calibration=calibration).calibration is calibration
+        with pytest.raises(UserError, match=r"its calibration requests: .*'price' is missing"):
+            replace(
+                ranker, calibration=replace(calibration, items={"item": calibration.items["item"]})
+            )
+        with pytest.raises(UserError, match="there are no calibration requests"):
+            replace(ranker, calibration=calibration.select([]))

@@ -16,6 +16,7 @@ from rankers.data.parquet import write_shards
 from rankers.data.shard_forms import open_sharded
 from rankers.data.shards import read_piece
 from rankers.errors import UserError
+from rankers.leaks import leaked_requests
 from rankers.seen import count_ids
 from rankers.training import TrainingOptions
 from rankers.training.distributed import Share
@@ -235,6 +236,9 @@ def test_a_log_in_shards_is_trained_on_as_one_in_memory(log):
     learned, _ = hold_out(log.pieces, 0.2, OPTIONS)
     expected = count_ids(log.read(learned).requests, log.signature)
     assert all((in_shards[0].seen[name] == each).all() for name, each in expected.items())
+    calibration = in_shards[0].calibration
+    assert len(calibration) > 0
+    assert len(leaked_requests(calibration, in_shards[0].evaluation)) == 0
 
 
 @pytest.mark.parametrize(("steps", "loss"), [(5, "pointwise"), (14, "listwise")])

@@ -55,6 +55,16 @@ class TestTraining:
         first = trained[0].module.state_dict()["top.0.weight"]
         assert not torch.equal(ranker.module.state_dict()["top.0.weight"], first)
 
+    def test_a_sample_of_what_was_trained_on_goes_with_it(self, log, trained):
+        ranker, _, training = trained
+        known, judging, learned = (
+            {row.tobytes() for row in np.stack([*each.flat().values()][1:], axis=1)}
+            for each in (log.requests, ranker.evaluation, ranker.calibration)
+        )
+        assert ranker.calibration is training.calibration
+        assert learned <= known
+        assert not learned & judging
+
     def test_it_leaves_tables_dense(self, trained):
         assert not any(table.sparse for table in trained[0].module.embedding.tables.values())
 
@@ -85,6 +95,8 @@ class TestCheckpoint:
         assert (loaded.name, loaded.signature) == (ranker.name, ranker.signature)
         np.testing.assert_array_equal(loaded.evaluation.labels, ranker.evaluation.labels)
         assert describe_checkpoint(checkpoint)["training"]["best_auc"] == training.best_auc
+        for name, column in ranker.calibration.items.items():
+            np.testing.assert_array_equal(loaded.calibration.items[name], column)
 
     @pytest.mark.parametrize("name", ["model.safetensors", "evaluation.safetensors", "ranker.json"])
     @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])

@@ -1,0 +1,1 @@
+"""Dense layers in 8 bits: which layers, in which form for this CPU, from which requests."""
