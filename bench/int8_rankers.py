@@ -1,9 +1,9 @@
 """Rankers of given sizes to measure int8 on: ``bench/int8_rankers.py:NAME``.
 
-Untrained, so they are measured with ``bench/int8-untrained.toml``: nothing can be lost of a ranking
-that was never learnt. What int8 costs trained rankers is judged on those of the zoo.
-``cross_encoder`` has MiniLM-L6's sizes, and reads 64 tokens: 16 of the query, 45 of the document
-and 3 special ones.
+Untrained, so they are measured with the recipes ``fp32-untrained.toml`` and ``int8-untrained.toml``
+beside this file: nothing can be lost of a ranking that was never learnt. What int8 costs trained
+rankers is judged on those of the zoo. ``cross_encoder`` has MiniLM-L6's sizes, and reads 64 tokens:
+16 of the query, 45 of the document and 3 special ones.
 """
 
 from __future__ import annotations

@@ -47,13 +47,10 @@ def stage(name: str, artifact: Path, store: Path, options: str, data: Path | Non
     from optimize.artifact import open_artifact
     from optimize.build import run_stage
 
-    made = run_stage(
-        name,
-        _json_object(options, "--options"),
-        open_artifact(artifact),
-        store,
-        data=None if data is None else open_artifact(data),
-    )
+    chosen = _json_object(options, "--options")
+    captured = None if data is None else open_artifact(data)
+    with redirect_stdout(sys.stderr):  # libraries print as well: histograms, for one
+        made = run_stage(name, chosen, open_artifact(artifact), store, data=captured)
     print_json({"artifact": str(made.folder)})
 
 

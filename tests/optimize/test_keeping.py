@@ -20,7 +20,7 @@ RECIPE = """
 measured_at = [50, 200]
 stages = [
   { use = "export_onnx" },
-  { use = "quantize_static" },
+  { use = "quantize_static", ranges = "percentile" },
   { use = "quantize_dynamic" },
   { use = "optimize_onnx" },
 ]
