@@ -49,7 +49,7 @@ def test_models_lists_each_with_why_it_is_not_ready(tiny_server):
     assert found["tiny"]["state"] == "READY"
     assert "SHA-256" in found["damaged"]["reason"]
     lines = run("models", tiny_server.grpc_url).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["damaged", "tiny"]
+    assert [line.split()[0] for line in lines] == ["damaged", "tiny", "tiny_openvino"]
 
 
 class TestRank:

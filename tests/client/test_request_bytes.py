@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
@@ -38,6 +38,8 @@ def by_protobuf(tensors, packed, candidates, timeout_us):
     return message
 
 
+# Drawing is slow on a busy machine, and nothing else is.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     features=st.lists(st.sampled_from(FEATURES[:-1]), unique=True).map(
         lambda some: (*some, FEATURES[-1])

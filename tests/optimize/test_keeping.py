@@ -14,7 +14,8 @@ from optimize.artifact import open_artifact
 from optimize.children import default_limits
 from optimize.cli import main
 from optimize.gain import Gain, Speed
-from optimize.recipe import ParityLimits, load_recipe
+from optimize.gate_limits import GateLimits, ParityLimits
+from optimize.recipe import load_recipe
 
 RECIPE = """
 measured_at = [50, 200]
@@ -120,7 +121,7 @@ def test_the_runs_file_says_what_was_dropped_and_why(static_is_slower):
 
 def test_a_stage_that_ranks_worse_is_dropped_without_measuring(run, static_is_slower):
     strict = ParityLimits(max_abs=1e-5, mean_abs=1e-6, candidates=(1, 37))
-    found = run(None, parity=strict)  # measuring would ask for a child
+    found = run(None, gates=GateLimits(parity=strict))  # measuring would ask for a child
     reasons = {each.name: each.dropped for each in found.results if each.dropped}
     assert list(reasons) == ["quantize_static", "quantize_dynamic"]
     assert all("parity: max |Δscore|" in each for each in reasons.values())

@@ -41,9 +41,8 @@ def optimize(*arguments):
 
 
 def run_to_end(out, *more, ranker=TINY):
-    return subprocess.run(
-        optimize("run", ranker, "--out", out, *more), capture_output=True, text=True, check=False
-    )
+    command = optimize("run", ranker, "--recipe", "cpu-fp32-flat", "--out", out, *more)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
