@@ -108,7 +108,9 @@ class TestCalibration:
     def test_requests_that_also_judge_are_refused(self):
         ranker = example_rankers.tiny()
         leaked = join_requests([*example_rankers.requests(3, seed=5), ranker.evaluation[4]])
-        with pytest.raises(UserError, match=r"calibration requests: 1 of 4 .*: 3 \(evaluation request 4\)"):
+        with pytest.raises(
+            UserError, match=r"calibration requests: 1 of 4 .*: 3 \(evaluation request 4\)"
+        ):
             replace(ranker, calibration=leaked)
 
     def test_they_have_the_rankers_features_and_need_no_labels(self):
