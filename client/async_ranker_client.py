@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
@@ -88,6 +89,7 @@ class AsyncRankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        began = time.monotonic()
         asked = self._questions(served, requests)
         inbox = _Inbox()
         bodies = [question.body for questions in asked for question in questions]
@@ -95,7 +97,9 @@ class AsyncRankerClient(Ranking):
         gathering.advance()
         while not gathering.done:
             gathering.advance(await inbox.get(gathering.wait_s))
-        return merged(asked, gathering.answers)
+        scores = merged(asked, gathering.answers)
+        self._took(began)
+        return scores
 
     async def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         known = self._fleet.known
