@@ -58,7 +58,7 @@ def test_a_client_tells_what_happened(tiny_server):
 
 
 @pytest.mark.end_to_end
-def test_a_token_reaches_the_server_and_no_message(tiny_server):
+def test_a_token_is_in_no_message_and_no_metric(tiny_server):
     with RankerClient(
         tiny_server.grpc_url, "tinny", metadata={"authorization": "Bearer s3cret"}, timeout_s=30
     ) as client:
