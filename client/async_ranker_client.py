@@ -41,7 +41,7 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         """Return the scores of several requests. As `RankerClient.rank_many`."""
         self._fleet.check_process()
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._budget_s(timeout_s)
         served = await self._described()
         try:
             return await self._ask(served, requests, timeout_s, at_once)

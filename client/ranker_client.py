@@ -59,7 +59,7 @@ class RankerClient(Ranking):
             RankClientError: As `rank` does; one request that fails fails them all.
         """
         self._fleet.check_process()
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._budget_s(timeout_s)
         served = self._described()
         try:
             return self._ask(served, requests, timeout_s, at_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,12 @@ class Ranking:
     def metrics(self) -> str:
         """Return what happened so far in Prometheus' text format, for a service's own page."""
         return prometheus(self.model, self.counts(), self.replicas(), self._latencies)
+
+    def _budget_s(self, timeout_s: float | None) -> float:
+        given = self.timeout_s if timeout_s is None else timeout_s
+        if math.isnan(given):
+            raise InvalidRequest("timeout_s is nan; give seconds")
+        return given
 
     def _took(self, began: float) -> None:
         if self._latencies is not None:
