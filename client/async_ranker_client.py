@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,7 +41,7 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         """Return the scores of several requests. As `RankerClient.rank_many`."""
         self._fleet.check_process()
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._budget_s(timeout_s)
         served = await self._described()
         try:
             return await self._ask(served, requests, timeout_s, at_once)
@@ -88,6 +89,7 @@ class AsyncRankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        began = time.monotonic()
         asked = self._questions(served, requests)
         inbox = _Inbox()
         bodies = [question.body for questions in asked for question in questions]
@@ -95,7 +97,9 @@ class AsyncRankerClient(Ranking):
         gathering.advance()
         while not gathering.done:
             gathering.advance(await inbox.get(gathering.wait_s))
-        return merged(asked, gathering.answers)
+        scores = merged(asked, gathering.answers)
+        self._took(began)
+        return scores
 
     async def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         known = self._fleet.known

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 Metadata = tuple[tuple[str, str], ...]
 
+# A deadline, in seconds since 1970: gRPC sends nothing of a call that is over.
+_LONG_AGO = 1.0
 _ANY_METHOD = "/inference.GRPCInferenceService/ServerLive"
 
 
@@ -151,9 +152,8 @@ class CompletionThread:
         if threading.current_thread() is self._thread:  # that of the last one to hold the client
             threading.Thread(target=self.close).start()
             return
-        over = time.time()
         with contextlib.suppress(ValueError):
-            self._start(_ANY_METHOD, b"", (), lambda _: None, over, closing=True)
+            self._start(_ANY_METHOD, b"", (), lambda _: None, _LONG_AGO, closing=True)
             self._channel.close()
             self._thread.join()
 

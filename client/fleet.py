@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from client.channel import Trouble, explain, open_channel, too_late, trouble
 from client.errors import RankClientError, ServerOverloaded
-from client.policies.balancing import Full, Replica, pick
+from client.policies.balancing import Full, Replica, can_spare, pick
 from client.policies.budget import ExtraLoad
 from client.policies.hedging import RollingP95
 from client.served_model import ServedModel
@@ -151,7 +151,7 @@ class Fleet:
         with self._lock:
             replica = self.replicas[place]
             if len(self.replicas) > 1:
-                replica.health.late(time.monotonic())
+                replica.health.late(time.monotonic(), spare=can_spare(self.replicas, replica))
             if replica.limit is not None:
                 replica.limit.refused()
 
@@ -232,13 +232,14 @@ class Fleet:
         if len(self.replicas) < 2 or self.p95.seconds is None:
             return
         for each in self.replicas:
-            if each.begun:
+            if each.begun and can_spare(self.replicas, each):
                 each.health.waits(next(iter(each.begun.values())), self.p95.seconds, now)
 
     def _compare(self, now: float) -> None:
         for each in self.replicas:
             others = [other.health for other in self.replicas if other is not each]
-            each.health.compare(others, now)
+            if can_spare(self.replicas, each):
+                each.health.compare(others, now)
 
     def _probe(self, place: int) -> None:
         def end(ended: Ended) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,7 +59,7 @@ class RankerClient(Ranking):
             RankClientError: As `rank` does; one request that fails fails them all.
         """
         self._fleet.check_process()
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._budget_s(timeout_s)
         served = self._described()
         try:
             return self._ask(served, requests, timeout_s, at_once)
@@ -130,6 +131,7 @@ class RankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        began = time.monotonic()
         asked = self._questions(served, requests)
         inbox: SimpleQueue[Heard] = SimpleQueue()
         bodies = [question.body for questions in asked for question in questions]
@@ -142,7 +144,9 @@ class RankerClient(Ranking):
                 gathering.advance()
             else:
                 gathering.advance(heard)
-        return merged(asked, gathering.answers)
+        scores = merged(asked, gathering.answers)
+        self._took(began)
+        return scores
 
     def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         return self._fleet.described(self._describing_s(self.timeout_s), instead_of=instead_of)

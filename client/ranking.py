@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from client.columns import ranking_request
 from client.errors import InvalidRequest
 from client.fleet import Fleet
+from client.metrics import Histogram, prometheus
 from client.policies import Policies
 from rankers.requests import RequestError
 
@@ -38,6 +41,7 @@ class Ranking:
             certificate for mutual TLS. Without them nothing is encrypted.
         metadata: Sent with every call, such as ``{"authorization": "Bearer …"}``. Names are
             lowercase. It is in no message and no metric.
+        latencies: Keep a histogram of what `rank` and `rank_many` took, for `metrics`.
 
     Raises:
         InvalidRequest: There is no URL.
@@ -52,6 +56,7 @@ class Ranking:
         policies: Policies | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Mapping[str, str] | None = None,
+        latencies: bool = False,
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -60,6 +65,7 @@ class Ranking:
         self.model = model
         self.timeout_s = timeout_s
         sent = tuple((metadata or {}).items())
+        self._latencies = Histogram() if latencies else None
         self._fleet = Fleet(urls, model, policies or Policies(), credentials, sent)
 
     def counts(self) -> dict[str, int]:
@@ -74,6 +80,20 @@ class Ranking:
     def replicas(self) -> list[dict[str, Any]]:
         """Return what is known of each replica: ``url``, ``under_way``, ``ejected``, ``limit``."""
         return self._fleet.state()
+
+    def metrics(self) -> str:
+        """Return what happened so far in Prometheus' text format, for a service's own page."""
+        return prometheus(self.model, self.counts(), self.replicas(), self._latencies)
+
+    def _budget_s(self, timeout_s: float | None) -> float:
+        given = self.timeout_s if timeout_s is None else timeout_s
+        if math.isnan(given):
+            raise InvalidRequest("timeout_s is nan; give seconds")
+        return given
+
+    def _took(self, began: float) -> None:
+        if self._latencies is not None:
+            self._latencies.observe(time.monotonic() - began)
 
     def _questions(
         self, served: ServedModel, requests: Sequence[RankingRequest]

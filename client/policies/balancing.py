@@ -37,14 +37,20 @@ class Full(Exception):  # noqa: N818 - it reads as what is so
     """Every replica has as many requests under way as it answers quickly."""
 
 
+def can_spare(replicas: Sequence[Replica], one: Replica) -> bool:
+    """Tell whether half of the replicas are left when one is ejected for being slow."""
+    others = sum(not each.health.ejected for each in replicas if each is not one)
+    return others >= max(1.0, len(replicas) / 2)
+
+
 def pick(
     replicas: Sequence[Replica], now: float, random: Random, *, but: frozenset[int] = frozenset()
 ) -> int | None:
     """Return the place of the replica to ask.
 
     Args:
-        replicas: All of them. Where all are ejected, each is as good as the next: a request that
-            may fail is better than one that does.
+        replicas: All of them. Where all are ejected, a slow one is asked, and where all are gone,
+            any: a request that may fail is better than one that does.
         now: The time.
         random: Draws the two.
         but: Places that are not to be asked.
@@ -59,7 +65,8 @@ def pick(
     well = [place for place in places if not replicas[place].health.ejected]
     if not well and but:
         return None
-    able = [place for place in well or places if not replicas[place].full]
+    slow = [place for place in places if replicas[place].health.slow]
+    able = [place for place in well or slow or places if not replicas[place].full]
     if not able:
         raise Full
     two = able if len(able) < 3 else random.sample(able, 2)

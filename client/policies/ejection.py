@@ -1,9 +1,10 @@
 """When a replica is left alone, and how it comes back.
 
 One that cannot be reached is ejected at once; one that is silent, late several times in a row, or
-much slower than the others, as well. An ejected one is asked whether the model is ready, not for
-scores, so that no request is risked; when it says so, its share grows back. The idea is Envoy's
-outlier detection with health checks and slow start.
+much slower than the others, as well, as long as half of the fleet is left: where all are slow, the
+load is the reason. An ejected one is asked whether the model is ready, not for scores, so that no
+request is risked; when it says so, its share grows back. The idea is Envoy's outlier detection with
+health checks and slow start.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Health:
         self._first_s, self._ramp_s = ejection_s, ramp_s
         self._ejection_s = ejection_s
         self._until: float | None = None  # ejected, and not probed before
+        self._gone = False
         self._probing = False
         self._back_at: float | None = None
         self._since = float("-inf")  # calls from before it came back say nothing of it now
@@ -41,6 +43,11 @@ class Health:
     def ejected(self) -> bool:
         """Whether it gets no requests."""
         return self._until is not None
+
+    @property
+    def slow(self) -> bool:
+        """Whether it was ejected although it can be reached: better than none."""
+        return self.ejected and not self._gone
 
     def weight(self, now: float) -> float:
         """Its share of what a replica that was never ejected gets, in [0.1, 1]."""
@@ -62,12 +69,18 @@ class Health:
 
     def unreachable(self, now: float) -> None:
         """Count a call that found nobody, or no ready model."""
+        self._gone = True
         self._eject(now)
 
-    def late(self, now: float) -> None:
-        """Count a call that took longer than its caller waited, or than a hedge of it."""
+    def late(self, now: float, *, spare: bool) -> None:
+        """Count a call that took longer than its caller waited, or than a hedge of it.
+
+        Args:
+            now: The time.
+            spare: Whether the fleet can do without a slow one.
+        """
         self._late += 1
-        if self._late >= _LATE_IN_A_ROW:
+        if spare and self._late >= _LATE_IN_A_ROW:
             self._eject(now)
 
     def waits(self, began: float, usual_s: float, now: float) -> None:
@@ -105,6 +118,7 @@ class Health:
             self._until = now + self._longer()
             return
         self._until = None
+        self._gone = False
         self._back_at = self._since = now
         self._late = self.answers = 0
         self.latency_s = 0.0

@@ -235,6 +235,13 @@ class TestADeadlineThatPasses:
             with pytest.raises(DeadlineExceeded, match=r"within 0\.1 ms: allow more time"):
                 client.rank(make_request(random, 3000), timeout_s=1e-4)
 
+    def test_has_to_be_a_number(self, client, random):
+        with pytest.raises(InvalidRequest, match="timeout_s is nan"):
+            client.rank(make_request(random, 3), timeout_s=float("nan"))
+
+    def test_may_be_never(self, client, random):
+        assert len(client.rank(make_request(random, 3), timeout_s=float("inf"))) == 3
+
     def test_before_the_request_is_sent_sends_nothing(self, client, random):
         client.rank(make_request(random, 3))
         with pytest.raises(DeadlineExceeded, match="within 0 ms"):

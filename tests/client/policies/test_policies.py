@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from client.policies import Policies
 from client.policies.backoff import backoff_s
-from client.policies.balancing import Full, Replica, pick
+from client.policies.balancing import Full, Replica, can_spare, pick
 from client.policies.budget import ExtraLoad
 from client.policies.ejection import Health
 from client.policies.hedging import RollingP95
@@ -120,14 +120,20 @@ class TestHealth:
 
     def test_answers_late_three_times_in_a_row_eject_it(self):
         health = Health(0.5, 5.0)
-        health.late(0.0)
-        health.late(0.0)
+        health.late(0.0, spare=True)
+        health.late(0.0, spare=True)
         health.answered(0.01)
-        health.late(0.0)
-        health.late(0.0)
+        health.late(0.0, spare=True)
+        health.late(0.0, spare=True)
         assert not health.ejected
-        health.late(0.0)
+        health.late(0.0, spare=True)
         assert health.ejected
+
+    def test_late_answers_eject_none_that_cannot_be_spared(self):
+        health = Health(0.5, 5.0)
+        for _ in range(10):
+            health.late(0.0, spare=False)
+        assert not health.ejected
 
     def test_a_call_that_goes_on_for_too_long_ejects_it(self):
         health = Health(0.5, 5.0)
@@ -177,6 +183,24 @@ class TestPicking:
         assert pick(replicas, 0.0, Random(0), but=frozenset({2})) is None
         replicas[2].health.unreachable(0.0)
         assert {pick(replicas, 0.0, Random(seed)) for seed in range(30)} == {0, 1, 2}
+
+    def test_asks_a_slow_one_before_one_that_is_gone(self):
+        replicas = [Replica(Policies()) for _ in range(3)]
+        for each in replicas:
+            each.health.unreachable(0.0)
+        slow = replicas[1] = Replica(Policies())
+        for _ in range(3):
+            slow.health.late(0.0, spare=True)
+        slow.under_way = 50
+        assert {pick(replicas, 0.0, Random(seed)) for seed in range(20)} == {1}
+
+    @pytest.mark.parametrize(("replicas", "most"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)])
+    def test_half_of_the_fleet_is_left_when_all_are_slow(self, replicas, most):
+        fleet = [Replica(Policies()) for _ in range(replicas)]
+        for each in fleet:
+            if can_spare(fleet, each):
+                each.health.waits(0.0, 0.01, 9.0)
+        assert sum(each.health.ejected for each in fleet) == most
 
     def test_gives_one_that_came_back_its_share_step_by_step(self):
         replicas = [Replica(Policies()) for _ in range(2)]

@@ -86,7 +86,9 @@ def joining(tmp_path_factory, start_server):
 
 
 def executions(client):
-    statistics = client._stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name="wide"))
+    statistics = client._fleet.endpoints[0].stub.ModelStatistics(
+        service_pb2.ModelStatisticsRequest(name="wide")
+    )
     (model,) = statistics.model_stats
     return model.inference_count, model.execution_count
 
@@ -136,7 +138,7 @@ def outcome(client, message):
     import grpc
 
     try:
-        return client._stub.ModelInfer(message, timeout=60)
+        return client._fleet.endpoints[0].stub.ModelInfer(message, timeout=60)
     except grpc.RpcError as error:
         return error.details()
 
@@ -311,4 +313,4 @@ def test_a_request_the_client_lets_through_is_judged_by_the_server(tiny_server):
         served = client._described()
         served.max_candidates = 10_000
         with pytest.raises(InvalidRequest, match="2001 candidates; this model answers 2000"):
-            client._ask(served, make_request(np.random.default_rng(0), 2001), 30.0)
+            client._ask(served, [make_request(np.random.default_rng(0), 2001)], 30.0, 1)

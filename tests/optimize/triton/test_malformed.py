@@ -33,7 +33,7 @@ def message(client):
 
 def refusal(client, message):
     with pytest.raises(grpc.RpcError) as caught:
-        client._stub.ModelInfer(message, timeout=30)
+        client._fleet.endpoints[0].stub.ModelInfer(message, timeout=30)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     return caught.value.details()
 

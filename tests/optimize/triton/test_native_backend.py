@@ -13,6 +13,7 @@ from tiny_ranker import make_artifact, make_request
 from tritonclient.grpc import service_pb2
 
 from client import RankerClient
+from client.channel import open_channel
 from optimize.runtimes import open_predictor
 from optimize.triton.config import CONFIG, ServingOptions, config_text, read_config
 from optimize.triton.embedded import ServerError
@@ -70,7 +71,9 @@ def served(tmp_path_factory, start_server):
 
 
 def executions(client):
-    statistics = client._stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name="wide"))
+    statistics = client._fleet.endpoints[0].stub.ModelStatistics(
+        service_pb2.ModelStatisticsRequest(name="wide")
+    )
     (model,) = statistics.model_stats
     return model.inference_count, model.execution_count
 
@@ -104,8 +107,10 @@ def test_requests_of_one_size_are_joined_and_others_are_not(served):
 def test_the_queue_is_bounded(served):
     client, _ = served
     message = client._described().message(make_request(np.random.default_rng(0), 4000), 60.0)
-    calls = [client._stub.ModelInfer.future(message, timeout=60) for _ in range(200)]
-    refused = [str(call.exception().details()) for call in calls if call.exception()]
+    channel, stub = open_channel(client.url)
+    with channel:
+        calls = [stub.ModelInfer.future(message, timeout=60) for _ in range(200)]
+        refused = [str(call.exception().details()) for call in calls if call.exception()]
     assert refused
     assert all("exceeds maximum queue size" in each.lower() for each in refused), refused[0]
     assert len(refused) < len(calls)
@@ -118,5 +123,5 @@ def test_tensors_of_different_sizes_are_an_error_and_the_server_lives_on(served)
     message.inputs[3].shape[1] = 1
     message.raw_input_contents[3] = message.raw_input_contents[3][:8]
     with pytest.raises(grpc.RpcError, match="Reshape"):
-        client._stub.ModelInfer(message, timeout=30)
+        client._fleet.endpoints[0].stub.ModelInfer(message, timeout=30)
     np.testing.assert_array_equal(client.rank(request), predictor(request.flat()))
