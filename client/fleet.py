@@ -132,6 +132,33 @@ class Fleet:
             self._probe(each)
         return place
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is one replica and no limit: nothing to choose, nothing to learn."""
+        return len(self.endpoints) == 1 and not self.policies.limit
+
+    def ask_alone(self, body: Callable[[float], bytes], timeout_s: float) -> Any:
+        """Ask the only replica, by the shortest way; return the ``ModelInferResponse``.
+
+        Args:
+            body: Makes the request's bytes, given how long the server may keep it.
+            timeout_s: How long the answer may take. Without any time left nothing is sent.
+
+        Raises:
+            RankClientError: There was no answer.
+        """
+        with self._lock:
+            self.counts["requests"] += 1
+            self.counts["calls"] += timeout_s > 0
+        try:
+            return self.endpoints[0].calls(body(timeout_s), timeout_s)
+        except TimeoutError:
+            if timeout_s > 0:
+                self.count("late")
+            raise self.too_late(timeout_s) from None
+        except grpc.RpcError as error:
+            raise self.explained(0, error, timeout_s) from error
+
     def send(self, place: int, body: bytes, then: Callable[[Ended], None]) -> None:
         """Send a request to the replica that was picked."""
         began = time.monotonic()
@@ -259,7 +286,7 @@ class Fleet:
             return [
                 {
                     "url": endpoint.url,
-                    "under_way": replica.under_way,
+                    "under_way": endpoint.calls.under_way,
                     "ejected": replica.health.ejected,
                     "ejections": replica.health.ejections,
                     "limit": replica.limit.limit if replica.limit else None,

@@ -12,7 +12,7 @@ from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ran
 from client.unhurried import LONGEST_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from client.served_model import ServedModel
@@ -133,8 +133,19 @@ class RankerClient(Ranking):
     ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
-        inbox: SimpleQueue[Heard] = SimpleQueue()
         bodies = [question.body for questions in asked for question in questions]
+        if len(bodies) == 1 and self._fleet.alone:
+            answers = [self._fleet.ask_alone(bodies[0], timeout_s)]
+        else:
+            answers = self._gathered(bodies, timeout_s, at_once)
+        scores = merged(asked, answers)
+        self._took(began)
+        return scores
+
+    def _gathered(
+        self, bodies: Sequence[Callable[[float], bytes]], timeout_s: float, at_once: int
+    ) -> list[Any]:
+        inbox: SimpleQueue[Heard] = SimpleQueue()
         gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.put)
         gathering.advance()
         while not gathering.done:
@@ -144,9 +155,7 @@ class RankerClient(Ranking):
                 gathering.advance()
             else:
                 gathering.advance(heard)
-        scores = merged(asked, gathering.answers)
-        self._took(began)
-        return scores
+        return gathering.answers
 
     def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         return self._fleet.described(self._describing_s(self.timeout_s), instead_of=instead_of)
