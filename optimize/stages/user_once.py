@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from rankers.errors import UserError, in_one_line
+from rankers.errors import UserError, in_one_line, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,10 @@ class UserOnce:
         default="worthwhile",
         metadata={"help": "worthwhile: keep the flat program if it is as fast"},
     )
+    leave_out: str = field(
+        default="",
+        metadata={"help": "rewrites that are not tried (docs/user-once.md), with commas between"},
+    )
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
@@ -65,6 +69,7 @@ class UserOnce:
         signature = manifest.signature
         if manifest.layout != "flat":
             raise UserError(f"{artifact.folder}: has the layout {manifest.layout!r} already")
+        rewrites = self._rewrites()
         program = load_program(artifact.model_path)
         given = (
             program,
@@ -74,7 +79,10 @@ class UserOnce:
         )
         try:
             found = rewrite_user_once(
-                *given, candidates=self.candidates, always=self.when == "always"
+                *given,
+                candidates=self.candidates,
+                rewrites=rewrites,
+                always=self.when == "always",
             )
         except Exception as error:
             if self.when == "always":
@@ -99,3 +107,14 @@ class UserOnce:
             layout="flat" if found.program is None else "user_once",
             notes=(*manifest.notes, f"user_once: {found.reason}"),
         )
+
+    def _rewrites(self) -> list[str]:
+        from optimize.user_once.rewriting import REWRITES
+
+        left_out = [each.strip() for each in self.leave_out.split(",") if each.strip()]
+        for name in left_out:
+            if name not in REWRITES:
+                raise UserError(
+                    f"stage 'user_once': leave_out names {name!r}; {nearest(name, REWRITES)}"
+                )
+        return [name for name in REWRITES if name not in left_out]

@@ -108,6 +108,16 @@ class TestArtifact:
         with pytest.raises(UserError, match="has the layout 'user_once' already"):
             run_stage("user_once", {}, once, store)
 
+    def test_rewrites_are_left_out_by_their_names(self, flat, once, store):
+        done = json.loads((once.folder / REPORT).read_text())["rewrites"]
+        assert {"linear_layers", "weighted_sums"} <= set(done)
+        less = run_stage("user_once", {"leave_out": "linear_layers, weighted_sums"}, flat, store)
+        left = json.loads((less.folder / REPORT).read_text())["rewrites"]
+        assert not {"linear_layers", "weighted_sums"} & set(left)
+        assert less.manifest.layout == "user_once"
+        with pytest.raises(UserError, match="names 'linear'; did you mean 'linear_layers'"):
+            run_stage("user_once", {"leave_out": "linear"}, flat, store)
+
     def test_candidates_start_at_1(self, flat, store):
         with pytest.raises(UserError, match="candidates is 0; expected 1 or more"):
             run_stage("user_once", {"candidates": 0}, flat, store)
