@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NEVER = float("inf")
 _MOST_RETRIES = 5
+# Between tries to find a second replica for a request that waits.
+_SHORTEST_S, _LONGEST_S = 0.001, 0.5
 
 
 class Attempts:
@@ -43,6 +45,7 @@ class Attempts:
         self._asked: list[int] = []
         self._hedge: int | None = None
         self._hedge_at = self._retry_at = _NEVER
+        self._hedge_wait_s = 0.0
         self._retries = 0
         self._failed: tuple[Ended, int] | None = None
         self.ended: Ended | None = None
@@ -71,7 +74,8 @@ class Attempts:
             return
         place = self._fleet.pick()
         if self._several and self._fleet.policies.hedge and self._fleet.p95.seconds is not None:
-            self._hedge_at = now + self._fleet.p95.seconds
+            self._hedge_wait_s = self._fleet.p95.seconds
+            self._hedge_at = now + self._hedge_wait_s
         self._start(place or 0)
 
     def heard(self, attempt: int, ended: Ended, now: float) -> None:
@@ -107,7 +111,7 @@ class Attempts:
             self._again()
         elif now >= self._hedge_at:
             self._hedge_at = _NEVER
-            self._ask_a_second()
+            self._ask_a_second(now)
 
     def _retry(self, ended: Ended, place: int, now: float) -> None:
         self._hedge_at = _NEVER
@@ -134,12 +138,16 @@ class Attempts:
         elif self._failed is not None:
             self._finish(*self._failed)
 
-    def _ask_a_second(self) -> None:
+    def _ask_a_second(self, now: float) -> None:
         try:
             place = self._fleet.pick(frozenset(self._asked), extra="hedges")
         except ServerOverloaded:
-            return
-        if place is not None:
+            place = None
+        if place is None:
+            # No other is well just now, or the budget is spent; the first may never answer.
+            self._hedge_wait_s = min(max(2 * self._hedge_wait_s, _SHORTEST_S), _LONGEST_S)
+            self._hedge_at = now + self._hedge_wait_s
+        else:
             self._hedge = len(self._asked)
             self._start(place)
 

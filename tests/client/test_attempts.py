@@ -153,16 +153,34 @@ def test_a_failed_hedge_leaves_the_first_attempt_to_its_end():
     "fleet",
     [
         Before(1, p95=0.05),
-        Before(2, p95=0.05, budget=0),
         Before(2, p95=0.05, policies=Policies(hedge=False)),
     ],
-    ids=["one replica", "no budget", "turned off"],
+    ids=["one replica", "turned off"],
 )
 def test_there_is_no_hedge_without_leave(fleet):
     attempts = fleet.ask()
     attempts.woke(0.05)
     assert fleet.sent == [0]
     assert attempts.wake_at == 10.0
+
+
+@pytest.mark.parametrize("hindrance", ["budget", "busy"])
+def test_a_hedge_that_cannot_go_out_now_goes_out_later(hindrance):
+    fleet = Before(2, p95=0.05, budget=0 if hindrance == "budget" else 10)
+    fleet.busy = False
+    attempts = fleet.ask()
+    fleet.busy = hindrance == "busy"
+    attempts.woke(0.05)
+    assert fleet.sent == [0]
+    waits = [attempts.wake_at - 0.05]
+    for _ in range(5):
+        now = attempts.wake_at
+        attempts.woke(now)
+        waits.append(attempts.wake_at - now)
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5, 0.5])
+    fleet.busy, fleet.budget = False, 10
+    attempts.woke(attempts.wake_at)
+    assert fleet.sent == [0, 1]
 
 
 def test_all_attempts_share_one_deadline():
