@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +36,27 @@ def start_server():
             yield server
 
     return start
+
+
+@pytest.fixture(scope="session")
+def standing_still():
+    """Keep a server from answering, however fast it is: ``with standing_still(server)``."""
+
+    def stopped(pid):
+        tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+        return all(each.read_text().rpartition(")")[2].split()[0] == "T" for each in tasks)
+
+    @contextmanager
+    def stand_still(server):
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            while not stopped(server.pid):
+                time.sleep(0.001)
+            yield
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
+    return stand_still
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import SimpleQueue
@@ -194,7 +195,9 @@ def slow_server(start_server, tmp_path_factory):
         yield server
 
 
-def test_an_overloaded_model_refuses_at_once_and_answers_the_others(slow_server, random):
+def test_an_overloaded_model_refuses_at_once_and_answers_the_others(
+    slow_server, standing_still, random
+):
     request = make_request(random, 3000)
 
     def ask(_):
@@ -207,14 +210,20 @@ def test_an_overloaded_model_refuses_at_once_and_answers_the_others(slow_server,
         RankerClient(slow_server.grpc_url, "slow", timeout_s=60) as client,
         ThreadPoolExecutor(12) as pool,
     ):
-        answers = list(pool.map(ask, range(12)))
+        client.rank(request)
+        calls = client._fleet.endpoints[0].calls
+        with standing_still(slow_server):  # all are there before one is answered
+            answers = pool.map(ask, range(12))
+            while calls.under_way < 12:
+                time.sleep(0.01)
+        answers = list(answers)
     refused = [each for each in answers if isinstance(each, ServerOverloaded)]
     assert 0 < len(refused) < 12
     assert "queue is full" in str(refused[0])
 
 
 class TestADeadlineThatPasses:
-    def test_is_told_while_the_request_runs_to_its_end(self, slow_server, random):
+    def test_is_told_while_the_request_runs_to_its_end(self, slow_server, standing_still, random):
         request = make_request(random, 3000)
         with RankerClient(slow_server.grpc_url, "slow", timeout_s=60) as client:
             whole = client.rank(request)
@@ -222,17 +231,22 @@ class TestADeadlineThatPasses:
             # The queue's timeout is not the caller's: the answer is to come.
             body = served.body(served.pack(request), 3000, 60)
             ended = SimpleQueue()
-            client._fleet.endpoints[0].calls.start(body, ended.put)
-            with pytest.raises(TimeoutError):
-                client._fleet.endpoints[0].calls(body, 1e-4)
-            assert client._fleet.endpoints[0].calls.under_way
+            calls = client._fleet.endpoints[0].calls
+            with standing_still(slow_server):
+                calls.start(body, ended.put)
+                with pytest.raises(TimeoutError):
+                    calls(body, 1e-4)
+                assert calls.under_way == 2
             answer = served.scores(ended.get(timeout=60).inferred(), 3000)
             np.testing.assert_array_equal(answer, whole)
 
-    def test_is_an_error_with_the_time_that_was_given(self, slow_server, random):
+    def test_is_an_error_with_the_time_that_was_given(self, slow_server, standing_still, random):
         with RankerClient(slow_server.grpc_url, "slow", timeout_s=60) as client:
             client.rank(make_request(random, 3))
-            with pytest.raises(DeadlineExceeded, match=r"within 0\.1 ms: allow more time"):
+            with (
+                standing_still(slow_server),
+                pytest.raises(DeadlineExceeded, match=r"within 0\.1 ms: allow more time"),
+            ):
                 client.rank(make_request(random, 3000), timeout_s=1e-4)
 
     def test_has_to_be_a_number(self, client, random):

@@ -99,12 +99,15 @@ def test_all_replicas_unreachable_is_said_with_no_more_retries_than_allowed():
         client.rank(request)
 
 
-def test_the_limit_refuses_what_is_above_it_at_once(tiny_server):
+def test_the_limit_refuses_what_is_above_it_at_once(tiny_server, standing_still):
     request = make_request(np.random.default_rng(0), 3)
     policies = Policies(limit=True)
     with RankerClient(tiny_server.grpc_url, "tiny", timeout_s=30, policies=policies) as client:
         client.rank(request)
-        with pytest.raises(ServerOverloaded, match="as many requests are under way as are answ"):
+        with (
+            standing_still(tiny_server),
+            pytest.raises(ServerOverloaded, match="as many requests are under way as are answ"),
+        ):
             client.rank_many([request] * 500, at_once=500)
         assert client.counts()["shed"] == 1
         client._fleet.endpoints[0].calls._count.wait(30)

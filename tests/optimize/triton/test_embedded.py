@@ -160,6 +160,11 @@ class TestReload:
             while not stop.is_set():
                 answers.append(client.rank(request))
 
+        def until_more_are_answered():
+            enough = len(answers) + 20  # four of them were under way already
+            while len(answers) < enough and not any(each.done() for each in asking):
+                time.sleep(0.01)
+
         with (
             start_server(repository) as server,
             RankerClient(server.grpc_url, "tiny", timeout_s=60) as client,
@@ -168,10 +173,10 @@ class TestReload:
             asking = [pool.submit(ask) for _ in range(4)]
             try:
                 for artifact in (newer, tiny_artifact, newer):
-                    time.sleep(0.3)
+                    until_more_are_answered()
                     deploy(artifact, repository, "tiny")
                     server.reload("tiny")
-                time.sleep(0.3)
+                until_more_are_answered()
             finally:
                 stop.set()
             for each in asking:
