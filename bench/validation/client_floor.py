@@ -7,7 +7,6 @@ gRPC's blocking call, its future, its single-threaded stream, and the client's o
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from contextlib import ExitStack
@@ -21,8 +20,8 @@ import numpy as np
 
 from bench.environment import environment, load_average
 from bench.null_server import null_server
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,10 +115,7 @@ def main(rounds: int, out: Path | None, as_json: bool) -> None:
         "load_average": busy,
         "ways": found,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

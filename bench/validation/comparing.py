@@ -15,7 +15,6 @@ chance does one time in ten. So it is also counted with how many requests the p9
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +23,8 @@ import numpy as np
 
 from bench.compare import COMPARED_QUANTILES, CONFIDENCE, compare_rounds
 from bench.latencies import percentile_label
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from rankers.requests import Array
@@ -179,10 +178,7 @@ def main(
         "confidence": CONFIDENCE,
         "checks": checks,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Time is a `VirtualClock`'s: the figures are the same on any machine.
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,9 @@ import click
 from bench.arrivals import poisson
 from bench.latencies import QUANTILES, percentile_label, record
 from bench.load import closed_loop, open_loop
+from bench.validation.result import hand_over
 from bench.validation.virtual_clock import VirtualClock, VirtualServer
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,10 +98,8 @@ def main(seed: int, out: Path | None, as_json: bool) -> None:
         "slow_s": _SLOW_S,
         "runs": runs,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
+    hand_over(result, out, as_json=as_json)
     if as_json:
-        print_json(result)
         return
     for name, each in runs.items():
         points = ", ".join(f"{k} {v / 1e3:,.4g} ms" for k, v in each["points_us"].items())

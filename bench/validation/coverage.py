@@ -8,7 +8,6 @@ for the queue (11 of 1,000 requests miss a p99) should be said to hold in 1 % of
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,8 @@ from bench.effective import worth
 from bench.latencies import Latencies, percentile_label, record
 from bench.slo import evidence
 from bench.validation.queueing import md1_percentile, mm1_percentile, simulate
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from rankers.requests import Array
@@ -124,10 +123,7 @@ def main(repeats: int, seed: int, out: Path | None, as_json: bool) -> None:
         "true_misses": _TRUE_MISSES,
         "checks": checks,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ them. Whether ``cpu-fp32``'s parity gate would have seen a fault is counted besi
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -21,6 +20,7 @@ import click
 import numpy as np
 
 from bench.validation.planted import FAULTS, HIDDEN, LOSSLESS, LOSSY, Planting, scores_of
+from bench.validation.result import hand_over
 from bench.validation.small_world import SIGNATURE, World, train
 from optimize.capture import Evidence
 from optimize.gate_limits import (
@@ -32,8 +32,7 @@ from optimize.gate_limits import (
 )
 from optimize.gates import judge_predictor, parity_verdict
 from optimize.recipe import load_recipe
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from bench.validation.planted import Change
@@ -178,10 +177,7 @@ def main(repeats: int, seed: int, out: Path | None, as_json: bool) -> None:
             checks.append(each.result())
             click.echo(table_row(checks[-1]), err=as_json)
     result = summary(checks, repeats=repeats, seed=seed)
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 def summary(checks: list[dict[str, Any]], *, repeats: int, seed: int) -> dict[str, Any]:

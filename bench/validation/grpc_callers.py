@@ -8,7 +8,6 @@ whose callbacks send the next request, and coroutines of ``grpc.aio``. The gener
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from pathlib import Path
@@ -18,8 +17,8 @@ import click
 
 from bench.environment import environment, load_average
 from bench.null_server import null_server
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,10 +155,7 @@ def main(seconds: float, out: Path | None, as_json: bool) -> None:
         "load_average": busy,
         "callers": found,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

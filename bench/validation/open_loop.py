@@ -14,7 +14,6 @@ were drawn, request by request, by Lindley's recursion. It is loaded in two ways
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import threading
 import time
@@ -32,9 +31,9 @@ from bench.environment import environment, load_average
 from bench.latencies import record
 from bench.load import open_loop
 from bench.validation.queueing import md1_percentile, simulate
+from bench.validation.result import hand_over
 from bench.validation.virtual_clock import VirtualClock, VirtualServer
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,10 +167,8 @@ def main(
         "virtual": virtual,
         "checks": real,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
+    hand_over(result, out, as_json=as_json)
     if as_json:
-        print_json(result)
         return
     for each in virtual if virtual_seeds else ():
         click.echo(

@@ -12,7 +12,6 @@ times are worth something on a machine with a core for each server.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import tempfile
@@ -30,9 +29,9 @@ import click
 import numpy as np
 
 from bench.environment import environment, load_average
-from rankers.command_line import CommandLine, json_option, print_json
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 from rankers.errors import UserError
-from rankers.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,10 +275,7 @@ def main(
         "load_average": busy,
         **found,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

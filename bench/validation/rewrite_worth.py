@@ -18,8 +18,8 @@ import click
 import numpy as np
 
 from bench.environment import environment, load_average
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
 from rankers.requests import RankingRequest
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ def main(
         "load_average": busy,
         "rankers": found,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":
