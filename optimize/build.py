@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from optimize.artifact import EVIDENCE, Artifact, Step, fingerprint, open_artifact, seal
 from optimize.capture import CALIBRATION, load_calibration
-from optimize.stages import make_stage, needs_data, stage_options
+from optimize.instruction_sets import instruction_sets
+from optimize.stages import made_for_cpu, make_stage, needs_data, stage_options
 from optimize.versions import library_versions, require_libraries
 from rankers.errors import UserError
 from rankers.files import new_folder
@@ -29,7 +30,8 @@ def stage_folder(
     """Return where in ``store`` the result of a stage is, or will be.
 
     The name ends in a fingerprint of the stage, its options and code, the libraries' versions, the
-    content of the artifact that it reads, and the requests that it learns from, if it does.
+    content of the artifact that it reads, and, where they decide the result, the requests that it
+    learns from and the CPU's instruction sets.
     """
     own = Path(sys.modules[type(stage).__module__].__file__ or "")
     package = own.parents[1]
@@ -43,7 +45,7 @@ def stage_folder(
             "source": source.key,
         }
         | _learnt_from(name, stage, data)
-        | _made_for(stage)
+        | ({"isa": list(instruction_sets())} if made_for_cpu(stage) else {})
     )
     read = [_content(name, each) for each in getattr(stage, "reads", ())]
     if read:
@@ -109,15 +111,6 @@ def run_stage(
             lineage = (*source.manifest.lineage, step)
             seal(aside, replace(manifest, lineage=lineage, verdicts=()))
     return open_artifact(folder)
-
-
-def _made_for(stage: Stage) -> dict[str, Any]:
-    """Return the part of the key that the CPU is for which a stage makes its result."""
-    if not getattr(stage, "made_for_cpu", False):
-        return {}
-    from bench.environment import environment
-
-    return {"isa": list(environment().isa)}
 
 
 def _learnt_from(name: str, stage: Stage, data: Artifact | None) -> dict[str, str]:

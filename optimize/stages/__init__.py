@@ -50,7 +50,8 @@ class Stage(Protocol):
             key as well, as the stage's own file is.
 
     One whose options name files has a property ``reads`` with their paths: what is in them is part
-    of the cache key.
+    of the cache key. One that makes its result for the CPU at hand has ``made_for_cpu = True``: so
+    are the CPU's instruction sets.
     """
 
     consumes: ClassVar[str]
@@ -87,6 +88,11 @@ class LearningStage(Protocol):
 def needs_data(stage: Stage) -> bool:
     """Whether a stage is a `LearningStage`: those that say nothing are none."""
     return bool(getattr(stage, "needs_data", False))
+
+
+def made_for_cpu(stage: Stage) -> bool:
+    """Whether the result depends on the CPU at hand, by the stage's ``made_for_cpu``."""
+    return bool(getattr(stage, "made_for_cpu", False))
 
 
 def stage_class(name: str) -> type[Any]:

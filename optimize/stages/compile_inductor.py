@@ -44,6 +44,7 @@ class CompileInductor:
     produces: ClassVar[str] = "inductor"
     needs: ClassVar[tuple[str, ...]] = ("torch",)
     code: ClassVar[tuple[str, ...]] = ("torch_program.py", "lookups.py", "flat_graph.py")
+    made_for_cpu: ClassVar[bool] = True
 
     freezing: bool = field(
         default=True, metadata={"help": "weights are constants, laid out as the kernels read them"}

@@ -35,6 +35,11 @@ class OptimizeOnnx:
         default="extended", metadata={"help": "how far to go: basic, extended or all"}
     )
 
+    @property
+    def made_for_cpu(self) -> bool:
+        """Whether the graph is laid out for the CPU at hand."""
+        return self.level == "all"
+
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Optimize offline; see `optimize.stages.Stage.run`."""
         import onnxruntime

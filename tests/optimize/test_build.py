@@ -2,14 +2,15 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import example_rankers
 import pytest
 
-from optimize.build import run_stage
+from optimize.build import run_stage, stage_folder
 from optimize.capture import capture, load_calibration
-from optimize.stages import STAGES
+from optimize.stages import STAGES, make_stage
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -66,3 +67,22 @@ class TestLearningStage:
             run_stage(learns, {}, onnx_artifact, store, data=captured)
         with pytest.raises(UserError, match="--data"):
             run_stage(learns, {}, onnx_artifact, store)
+
+
+class TestWhatIsMadeForACpu:
+    @pytest.mark.parametrize(
+        ("name", "options", "depends"),
+        [
+            ("optimize_onnx", {"level": "extended"}, False),
+            ("optimize_onnx", {"level": "all"}, True),
+            ("quantize_dynamic", {}, True),
+            ("compile_inductor", {}, True),
+        ],
+    )
+    def test_is_made_again_on_another(self, name, options, depends, onnx_artifact, monkeypatch):
+        def folder():
+            return stage_folder(name, make_stage(name, options), onnx_artifact, Path("store"))
+
+        here = folder()
+        monkeypatch.setattr("optimize.build.instruction_sets", lambda: ("of another",))
+        assert (folder() != here) is depends
