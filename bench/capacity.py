@@ -35,8 +35,11 @@ _PROBED = 200
 _MISSES_ALLOWED = 3
 # Of the budget, for the one rate that is hardest to decide.
 _LONGEST_SHARE = 1 / 4
-# A second run has what the first lacked, and a third as much again for luck.
+# A second run has what the first lacked, and a third as much again for luck: what is lacking is a
+# guess, and there is no third. Where time is left it has up to five times as much.
 _LUCK = 4 / 3
+_MORE_LUCK = 5
+_LUCKY_SHARE = 1 / 5  # of the time that is left
 # About so many find a capacity.
 _RUNS_OF_A_SEARCH = 10
 _LOWEST_SHARE = 1 / 64  # of the closed loop's rate: a target that cannot do this cannot do any
@@ -122,7 +125,7 @@ class _Search:
     def run(self) -> Capacity:
         probed = self._closed_loop_rate()
         takes_s = self._fewest / probed * 2
-        if takes_s > self.until - time.monotonic():
+        if takes_s > self._left_s:
             raise UserError(
                 f"the budget does not hold even one run: {self._fewest:,} requests at half of what "
                 f"it does in a closed loop ({probed:,.3g}/s) take {takes_s:,.0f} s; give --budget "
@@ -162,7 +165,7 @@ class _Search:
                 rate = rate / 2
                 # Neither a target that cannot do a small part of what it did in the closed loop,
                 # nor a rate at which the requests that are needed take too long, is worth more.
-                too_long = self._fewest / rate > self.until - time.monotonic()
+                too_long = self._fewest / rate > self._left_s
                 if low is None and (rate < probed * _LOWEST_SHARE or too_long):
                     break
         return low, high
@@ -176,16 +179,17 @@ class _Search:
             longest_s = self.longest_run_s
             if not any(each.holds for each in self.points.values()):
                 # A lower rate would give even less to go by: half of what is left is for this one.
-                longest_s = max(longest_s, (self.until - time.monotonic()) / 2)
-            most = int(rate * longest_s)
-            longer = min(most, math.ceil((least + more) * _LUCK))
+                longest_s = max(longest_s, self._left_s / 2)
+            lacking = least + more
+            generous = min(lacking * _MORE_LUCK, rate * self._left_s * _LUCKY_SHARE)
+            longer = min(int(rate * longest_s), math.ceil(max(lacking * _LUCK, generous)))
             if longer > 1.2 * least:
                 point = self._measure(rate, longer, again=True)
         self.points[rate] = point
         return point
 
     def _measure(self, rate: float, count: int, *, again: bool = False) -> Point:
-        count = max(1, min(count, int(rate * (self.until - time.monotonic()))))
+        count = max(1, min(count, int(rate * self._left_s)))
         self.say(f"{rate:,.4g} requests/s: {count:,} requests")
         # No two runs have the same arrivals, or a second one would repeat the first's luck.
         seed = self.load.seed + 2 * len(self.points) + again
@@ -193,8 +197,12 @@ class _Search:
         found = measure(self.target, self.workload, load, command=self.command)
         return Point.judged(self.slo, rate, found)
 
+    @property
+    def _left_s(self) -> float:
+        return self.until - time.monotonic()
+
     def _out_of_time(self) -> bool:
-        return time.monotonic() + self.sustained_s > self.until
+        return self._left_s < self.sustained_s
 
     def _remark(self, low: float | None, high: float | None) -> str:
         """Return what the reader must know of the answer; most answers need nothing."""
@@ -220,7 +228,8 @@ class _Search:
     def _budget_to_decide(self, point: Point) -> str:
         more = point.verdict.more or 0
         seconds = (point.verdict.requests + more) * _LUCK / point.rate_per_s
-        budget = math.ceil(seconds / _LONGEST_SHARE)
+        # Twice what was given at least: its second run was long enough by the first one's estimate.
+        budget = math.ceil(max(seconds, 2 * self.longest_run_s) / _LONGEST_SHARE)
         return f"it needs about {more:,} more requests: give --budget {budget:,}"
 
 

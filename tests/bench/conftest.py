@@ -10,6 +10,7 @@ import pytest
 from bench.environment import Environment
 from bench.latencies import record
 from bench.measurement import Counts, Measurement
+from bench.validation.virtual_clock import VirtualClock
 from bench.workload import draw_workload
 from optimize.artifact import Manifest, seal
 from rankers.features import Feature, Signature
@@ -77,6 +78,14 @@ def log() -> RequestBatch:
 @pytest.fixture
 def workload(log) -> Workload:
     return draw_workload(log, candidates=3, distinct=10)
+
+
+@pytest.fixture
+def virtual_time(monkeypatch) -> VirtualClock:
+    """Return a clock that all loads are sent by, of one worker each; a target moves it on."""
+    clock = VirtualClock()
+    monkeypatch.setattr("bench.load.PreciseClock", lambda: clock)
+    return clock
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -9,18 +8,21 @@ import pytest
 from bench.crossover import crossover_table, find_crossover
 from bench.measure import Load
 from bench.targets import CallableTarget
+from bench.validation.virtual_clock import VirtualClock
 from bench.workload import draw_workload
 from rankers.requests import RequestBatch
 
 
-def target(name, fixed_ms, each_ms):
-    """Make a target with a fixed cost and one for each candidate."""
+def target(name, clock, fixed_ms, each_ms):
+    """Make a target with a fixed cost and one for each candidate, a fifth more or less."""
+    random = np.random.default_rng(len(name))
 
     def score(request):
-        time.sleep((fixed_ms + each_ms * request.candidates) / 1e3)
+        usual_ms = fixed_ms + each_ms * request.candidates
+        clock.pass_by(usual_ms / 1e3 * random.uniform(0.8, 1.2))
         return np.zeros(request.candidates)
 
-    return CallableTarget(name, score)
+    return CallableTarget(name, score, instances=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +32,17 @@ def found():
         items={"price": np.zeros((30, 2), dtype=np.float32)},
         offsets=np.arange(4) * 10,
     )
-    return find_crossover(
-        [target("light", 0.5, 0.5), target("strong", 6.0, 0.05)],
-        lambda count: draw_workload(log, candidates=count, seed=0),
-        Load(count=48, warmup=2),
-        candidates=[1, 40],
-        rates_per_s=[None, 40.0],
-        rounds=8,
-    )
+    clock = VirtualClock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.load.PreciseClock", lambda: clock)
+        return find_crossover(
+            [target("light", clock, 0.5, 0.5), target("strong", clock, 6.0, 0.05)],
+            lambda count: draw_workload(log, candidates=count, seed=0),
+            Load(count=48, warmup=2),
+            candidates=[1, 40],
+            rates_per_s=[None, 40.0],
+            rounds=8,
+        )
 
 
 def test_each_wins_where_it_is_fastest(found):

@@ -156,7 +156,7 @@ def test_a_load_that_is_none_is_refused(options):
         Load(**options)
 
 
-def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
+def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log, virtual_time):
     def compiling():
         """Make a target that takes long for each number of candidates it has not seen."""
         seen = set()
@@ -164,8 +164,8 @@ def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
         def score(request):
             if request.candidates not in seen:
                 seen.add(request.candidates)
-                time.sleep(0.03)
-            time.sleep(0.001)
+                virtual_time.pass_by(0.03)
+            virtual_time.pass_by(0.001)
             return np.zeros(request.candidates)
 
         return CallableTarget("compiling", score)
@@ -174,12 +174,11 @@ def test_a_slow_first_call_of_each_size_is_counted_unless_it_was_warmed_up(log):
     workload = draw_workload(log)
     cold = measure(compiling(), workload, Load(count=80, warmup=0))
     warm = measure(compiling(), workload, Load(count=80, warmup=len(workload.requests)))
-    # The first request is looked at before; a busy machine may hold up any other call as well.
-    assert cold.unwarmed >= sizes - 1
-    assert warm.unwarmed < cold.unwarmed
+    assert cold.unwarmed == sizes - 1  # the first request is looked at before
+    assert warm.unwarmed == 0
 
 
-def test_large_requests_that_take_long_by_nature_are_no_cold_ones():
+def test_large_requests_that_take_long_by_nature_are_no_cold_ones(virtual_time):
     sizes = np.concatenate([np.full(150, 1), np.arange(2, 52)])  # each large size comes once
     log = RequestBatch(
         user={"age": np.zeros(200, dtype=np.float32)},
@@ -188,12 +187,12 @@ def test_large_requests_that_take_long_by_nature_are_no_cold_ones():
     )
 
     def score(request):
-        time.sleep(0.0002 * request.candidates)
+        virtual_time.pass_by(0.0002 * request.candidates)
         return np.zeros(request.candidates)
 
     target = CallableTarget("proportional", score)
     found = measure(target, draw_workload(log), Load(count=200, warmup=1))
-    assert found.unwarmed <= 25  # some may be held up; by nature 45 take three times the median
+    assert found.unwarmed == 0  # by nature 45 take three times the median
 
 
 def test_cpu_of_the_caller_is_measured(log):

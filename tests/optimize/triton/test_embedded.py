@@ -284,9 +284,9 @@ def test_whatever_ends_the_owner_no_process_and_no_shared_memory_is_left(
     assert regions(prefix)
 
     owner.send_signal(how)
-    owner.wait(60)
+    owner.wait(240)
     owner.stdout.close()
-    _, alive = psutil.wait_procs(family, timeout=40)
+    _, alive = psutil.wait_procs(family, timeout=240)
     assert not alive
     assert not regions(prefix)
 
@@ -304,7 +304,7 @@ def test_a_kill_of_the_server_or_its_supervisor_leaves_nothing_behind(
         }
         (server if whom == "server" else server.parent()).kill()
         running.wait()
-    _, alive = psutil.wait_procs(family, timeout=40)
+    _, alive = psutil.wait_procs(family, timeout=240)
     assert not alive
     assert not regions(prefix)
 
