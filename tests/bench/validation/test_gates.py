@@ -62,7 +62,7 @@ def test_the_world_draws_what_its_features_say_and_the_same_for_a_seed():
 class TestCommitted:
     def test_it_has_every_change(self, checks):
         assert checks.keys() == FAULTS.keys() | LOSSLESS.keys() | LOSSY.keys()
-        assert min(each["repeats"] for each in checks.values()) >= 20
+        assert min(each["repeats"] for each in checks.values()) >= 200
 
     @pytest.mark.parametrize("name", FAULTS)
     def test_each_fault_is_stopped_each_time_and_by_the_lossless_recipe_too(self, checks, name):
@@ -72,7 +72,7 @@ class TestCommitted:
     @pytest.mark.parametrize("name", HIDDEN)
     def test_a_hidden_fault_is_named_by_the_slice_that_it_is_in(self, checks, name):
         assert checks[name]["failed_slices"]["rare:item"] == checks[name]["repeats"]
-        assert checks[name]["gates"]["quality"].get("failed", 0) == 0
+        assert checks[name]["gates"]["quality"].get("failed", 0) <= 0.05 * checks[name]["repeats"]
 
     @pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
     def test_false_alarms_are_one_in_twenty_at_most(self, checks, name):
