@@ -1,0 +1,145 @@
+"""Recipes over the zoo: what each does to the size and to the ranking of every ranker.
+
+Each ranker is trained with the defaults of ``python -m rankers train``, once for all recipes, and
+goes through each recipe as by ``python -m optimize run``. What is written down is what the gates
+found on the artifact that was chosen, and its bytes beside those of the original: quality and sizes
+are the same on a busy machine. Whether a stage that has to pay did is measured on the machine at
+hand, so that, and its reason, hold there alone.
+
+    python -m bench.validation.zoo_recipes --recipe cpu-small --work build/zoo --out FILE
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.environment import environment, load_average
+from bench.validation.result import hand_over
+from rankers.command_line import CommandLine, json_option
+from rankers.zoo.catalogue import ZOO
+
+if TYPE_CHECKING:
+    from optimize.pipeline import Run
+
+KIND = "zoo recipes"
+METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
+RECIPES = ("cpu-fp32", "cpu-small", "cpu-fast")
+
+
+def trained(name: str, work: Path) -> Path:
+    """Return the folder of a zoo ranker's checkpoint, training it if it is not there."""
+    from rankers.checkpoint import save_checkpoint
+    from rankers.data.source import read_log
+    from rankers.zoo import train_zoo, training_options
+
+    folder = work / name
+    if not folder.exists():
+        entry = ZOO[name]
+        log = read_log(f"synthetic:{entry.log}", rows=entry.rows)
+        ranker, options, training = train_zoo(name, log, training_options(name))
+        save_checkpoint(folder, ranker, options, training.to_json())
+    return folder
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """Return what a recipe made of a ranker, JSON-ready."""
+    said: dict[str, Any] = {
+        "passed": run.passed,
+        "stages": {each.name: each.dropped or "kept" for each in run.results[1:]},
+        "original_bytes": run.results[0].artifact.model_bytes,
+    }
+    if run.chosen is None:
+        said["failed"] = [
+            f"{each.name}: {verdict.gate}: {verdict.reason}"
+            for each in run.results
+            for verdict in each.artifact.manifest.verdicts
+            if not verdict.passed
+        ]
+        return said
+    verdicts = {each.gate: each for each in run.chosen.manifest.verdicts}
+    quality = verdicts["quality"].numbers
+    return said | {
+        "bytes": run.chosen.model_bytes,
+        "precision": run.chosen.manifest.precision,
+        "max_score_change": verdicts["parity"].numbers["max_abs"],
+        "quality": {name: quality[name] for name in METRICS if name in quality},
+        "verdicts": {name: each.reason for name, each in verdicts.items()},
+        "tables": _tables(run),
+        "gains": {each.name: each.gain.to_json() for each in run.results if each.gain is not None},
+    }
+
+
+def _tables(run: Run) -> list[dict[str, Any]]:
+    """Return what became of each table, of the stage that made them smaller, if there is one."""
+    files = [each.artifact.folder / "tables.json" for each in run.results]
+    found: list[dict[str, Any]] = []
+    for each in files:
+        if each.exists():
+            found = json.loads(each.read_text())["tables"]
+    return found
+
+
+@click.group(cls=CommandLine, invoke_without_command=True)
+@click.option("--ranker", "rankers", multiple=True, type=click.Choice([*ZOO]), default=[*ZOO])
+@click.option("--recipe", "recipes", multiple=True, default=RECIPES, show_default=True)
+@click.option(
+    "--work", type=click.Path(path_type=Path), required=True, help="Rankers and runs are kept here."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
+@json_option
+def main(
+    *,
+    rankers: tuple[str, ...],
+    recipes: tuple[str, ...],
+    work: Path,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Take the zoo through recipes, and write down what became of each ranker."""
+    from optimize.children import default_limits
+    from optimize.pipeline import run_recipe
+    from optimize.recipe import load_recipe
+
+    busy = load_average()
+    found: dict[str, dict[str, Any]] = {}
+    for ranker in rankers:
+        checkpoint = trained(ranker, work)
+        found[ranker] = {}
+        for recipe in recipes:
+            run = run_recipe(
+                str(checkpoint),
+                load_recipe(recipe),
+                work / f"{ranker}-{recipe}",
+                limits=default_limits(),
+            )
+            found[ranker][recipe] = outcome(run)
+            click.echo(sentence(ranker, recipe, found[ranker][recipe]), err=as_json)
+    result = {
+        "kind": KIND,
+        "schema": 1,
+        "command": "python -m bench.validation.zoo_recipes --work build/zoo"
+        + "".join(f" --recipe {each}" for each in recipes),
+        "environment": environment().to_json(),
+        "load_average": busy,
+        "rankers": found,
+    }
+    hand_over(result, out, as_json=as_json)
+
+
+def sentence(ranker: str, recipe: str, one: dict[str, Any]) -> str:
+    """Say in a line what a recipe made of a ranker."""
+    if "failed" in one:
+        return f"{ranker}, {recipe}: {'; '.join(one['failed'])}"
+    dropped = [name for name, said in one["stages"].items() if said != "kept"]
+    return (
+        f"{ranker}, {recipe}: {one['bytes'] / one['original_bytes']:.3f} of the bytes, "
+        f"{one['verdicts']['quality']}" + (f"; dropped: {', '.join(dropped)}" if dropped else "")
+    )
+
+
+if __name__ == "__main__":
+    main()
