@@ -15,6 +15,7 @@ from optimize.commands.listings import recipes, stages
 from optimize.commands.measure import measure
 from optimize.commands.report import report
 from optimize.commands.run import run
+from optimize.commands.sensitivity import sensitivity
 from optimize.commands.serve import serve
 from optimize.commands.steps import capture, gain, gate, stage
 from rankers.command_line import CommandLine
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, serve, stage,
-    stages,
+    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, sensitivity, serve,
+    stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

@@ -1,0 +1,28 @@
+"""Captured and examined once for all tests of the package."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def captured_plant(store):
+    from planted_ranker import planted
+
+    from optimize.capture import capture
+
+    return capture(planted(), store, candidates=(1, 9))
+
+
+@pytest.fixture(scope="session")
+def subject(captured_plant):
+    from optimize.sensitivity.subject import open_subject
+
+    return open_subject(captured_plant, requests=60)
+
+
+@pytest.fixture(scope="session")
+def trials(subject):
+    from optimize.sensitivity.trials import KINDS, run_trials
+
+    return run_trials(subject, KINDS, ("fp16", "int8", "int4"))
