@@ -9,6 +9,7 @@ import click
 
 from optimize.children import die_with_parent
 from optimize.commands.check import check
+from optimize.commands.compare import compare
 from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, sensitivity, serve,
-    stage, stages,
+    capture, check, compare, deploy, gain, gate, inspect, measure, recipes, report, run,
+    sensitivity, serve, stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

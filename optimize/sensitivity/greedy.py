@@ -112,6 +112,7 @@ def choose(subject: Subject, trials: Sequence[Trial], budget: Budget) -> MixedPr
         UserError: The budget cannot be measured on these requests.
     """
     budget.check(subject.requests, subject.signature.score)
+    asked = () if budget.metric is None else (budget.metric,)
     ladder = _ladder(subject, trials)
     parts: dict[str, Changes] = {}  # by table or layer: what is read otherwise
     now: dict[str, Trial] = {}
@@ -120,7 +121,7 @@ def choose(subject: Subject, trials: Sequence[Trial], budget: Budget) -> MixedPr
     while (trial := _cheapest(subject, ladder, now)) is not None:
         key = _key(trial)
         tried = {**parts, key: _changes(subject, trial)}
-        loss = subject.loss_of(_joined(tried), order=False)
+        loss = subject.loss_of(_joined(tried), alone=asked)
         fits = budget.holds(loss, subject.requests)
         steps.append(Step(trial.kind, trial.name, trial.treatment, loss.score_change, fits))
         if fits:

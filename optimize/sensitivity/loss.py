@@ -89,28 +89,30 @@ class Reference:
     kind: ScoreKind
     metrics: Sequence[str] = SHOWN
 
-    def loss_of(self, scores: Array, *, order: bool = True) -> Loss:
+    def loss_of(self, scores: Array, *, alone: Sequence[str] | None = None) -> Loss:
         """Compare other scores of the same requests.
 
         Args:
             scores: float32 ``[ΣN]``.
-            order: Whether the order of each request is compared, too.
+            alone: The only metrics that are asked for, and not the order either; by default all is
+                compared.
         """
         if not np.isfinite(scores).all():
             return Loss(np.inf, np.inf, np.inf)
         offsets = self.requests.offsets
         changes = np.abs(scores.astype(np.float64) - self.scores)
         spread = max(float(self.scores.std(dtype=np.float64)), float(np.finfo(np.float32).tiny))
-        agreement = self._agreement(scores) if order else {}
+        agreement = self._agreement(scores) if alone is None else {}
+        names = self.metrics if alone is None else alone
         found: Mapping[str, Interval] = {}
-        if self.requests.labels is not None:
+        if self.requests.labels is not None and names:
             found = quality_difference(
                 self.scores,
                 without_rounding(self.scores, scores, offsets, self.kind),
                 self.requests.labels,
                 offsets,
                 self.kind,
-                names=self.metrics,
+                names=names,
                 resamples=_RESAMPLES,
             )
         return Loss(

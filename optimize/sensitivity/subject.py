@@ -57,10 +57,10 @@ class Subject:
         changes: Changes | None = None,
         *,
         columns: Columns | None = None,
-        order: bool = True,
+        alone: Sequence[str] | None = None,
     ) -> Loss:
         """Score with changes, or with other columns, and compare; see `Reference.loss_of`."""
-        return self.reference.loss_of(self.scorer.score(changes, columns), order=order)
+        return self.reference.loss_of(self.scorer.score(changes, columns), alone=alone)
 
 
 def open_subject(
