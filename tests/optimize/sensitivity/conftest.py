@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 
@@ -26,3 +28,12 @@ def trials(subject):
     from optimize.sensitivity.trials import KINDS, run_trials
 
     return run_trials(subject, KINDS, ("fp16", "int8", "int4"))
+
+
+@pytest.fixture(scope="session")
+def chosen(subject, trials):
+    """Choose within a budget, each once."""
+    from optimize.sensitivity.budget import parse_budget
+    from optimize.sensitivity.greedy import choose
+
+    return functools.cache(lambda text: choose(subject, trials, parse_budget(text)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 import planted_ranker
@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from optimize.capture import capture
-from optimize.sensitivity.budget import parse_budget
+from optimize.sensitivity.budget import Budget, parse_budget
 from optimize.sensitivity.greedy import can_be_int8, choose
 from optimize.sensitivity.subject import open_subject
 from optimize.sensitivity.trials import layer_changes, run_trials, table_changes
@@ -23,12 +23,6 @@ def measured(subject, choice):
     layers = {x: "int8" for x in subject.layers if x.name in choice.layers}
     changes = table_changes(tables) | layer_changes(layers, seven_bits=subject.seven_bits)
     return subject.scorer.score(changes)
-
-
-@pytest.fixture(scope="module")
-def chosen(subject, trials):
-    """Choose within a budget, each once."""
-    return functools.cache(lambda text: choose(subject, trials, parse_budget(text)))
 
 
 class TestBudget:
@@ -78,6 +72,24 @@ class TestBudget:
         assert (taken[refused], taken[later]) == (False, True)
 
 
+@dataclass(frozen=True)
+class StricterInTheEnd(Budget):
+    """Of everything at once, which alone is compared in order, less may be lost than of steps."""
+
+    def holds(self, loss, requests):
+        limit = self.limit if loss.kendall is None else self.limit / 4
+        return loss.score_change <= limit
+
+
+def test_steps_are_taken_back_until_the_whole_as_it_will_be_is_within_the_budget(subject, trials):
+    choice = choose(subject, trials, StricterInTheEnd("score", 0.006))
+    assert 0 < choice.loss.score_change <= 0.0015
+    back = [each for each in choice.steps if not each.taken and each.score_change <= 0.006]
+    assert [each.name for each in back] == ["shelf", planted_ranker.LOUD]
+    held = choose(subject, trials, parse_budget("score=0.0015")).widths
+    assert choice.widths == held
+
+
 class Twins(nn.Module):
     """Two tables with the same rows, read by the same IDs: their errors are the same."""
 
@@ -115,11 +127,10 @@ class TestMistakes:
         with pytest.raises(UserError, match="unknown metric 'auk'"):
             parse_budget("auk=0.1")
 
-    def test_a_metric_without_labels(self, store):
-        captured = capture(planted_ranker.planted(labels=False), store, candidates=(1, 9))
-        opened = open_subject(captured, requests=5)
+    def test_a_metric_without_labels(self, subject):
+        unlabelled = replace(subject, requests=replace(subject.requests, labels=None))
         with pytest.raises(UserError, match=r"auc=0\.1 needs labels"):
-            choose(opened, [], parse_budget("auc=0.1"))
+            choose(unlabelled, [], parse_budget("auc=0.1"))
 
 
 def test_the_last_layer_and_small_ones_are_left_as_the_stage_leaves_them(subject):

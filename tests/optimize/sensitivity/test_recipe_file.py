@@ -13,7 +13,6 @@ from optimize.gates import judge
 from optimize.recipe import load_recipe
 from optimize.runtimes import open_predictor
 from optimize.sensitivity.budget import parse_budget
-from optimize.sensitivity.greedy import choose
 from optimize.sensitivity.onnx_layers import layers_in
 from optimize.sensitivity.recipe_file import write_recipe
 from optimize.sensitivity.trials import layer_changes, table_changes
@@ -22,8 +21,8 @@ from optimize.stages.quantize_tables import REPORT
 
 
 @pytest.fixture(scope="module")
-def choice(subject, trials):
-    return choose(subject, trials, parse_budget("score=0.03"))
+def choice(chosen):
+    return chosen("score=0.03")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +70,8 @@ def test_it_scores_as_was_measured(made, subject, choice):
     predict, columns_of = open_predictor(made[-1]), made[-1].manifest.columns_of
     scores = np.concatenate([predict(columns_of(each)) for each in subject.requests])
     moved = np.abs(expected - subject.reference.scores).mean()
-    # The user's part has ranges of its own once it is computed apart.
-    assert np.abs(scores - expected).mean() < 0.2 * moved
+    assert made[2].manifest.layout == "flat"  # the user's part would have ranges of its own
+    assert np.abs(scores - expected).mean() < moved / 20
 
 
 def test_its_gates_let_what_was_chosen_pass_in_parity(made, recipe, captured_plant):

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from optimize.cli import main
 from optimize.gain import Speed
-from optimize.sensitivity.examine import FILE, PICTURE, Options, examine, write
+from optimize.recipe import load_recipe
+from optimize.sensitivity.examine import FILE, PICTURE, write
 from optimize.sensitivity.report import Sensitivity, tables
 from optimize.sensitivity.trials import with_speeds
 
@@ -84,28 +85,31 @@ def test_speeds_that_were_measured_stand_beside_the_layers_in_int8(found):
     assert {text for key, text in shown.items() if key != ("fine", "int8")} == {"-"}
 
 
-def test_a_choice_is_told_step_by_step(captured_plant, tmp_path):
-    from optimize.sensitivity.budget import parse_budget
-
-    recipe = tmp_path / "mixed.toml"
-    options = Options(("table",), ("int8",), 20, budget=parse_budget("score=0.1"), recipe=recipe)
-    found = examine(captured_plant, options, tmp_path)
-    assert [row[-1] for row in tables(found)[-1].rows] == ["taken"] * 4
-    assert found.to_json()["choice"]["layers"] == []
-    assert 'widths = { "' in recipe.read_text()
+def test_a_choice_is_told_step_by_step(found, chosen):
+    choice = chosen("score=0.006")
+    told = tables(replace(found, choice=choice))[-1]
+    assert "score=0.006" in told.title
+    assert len(told.rows) == len(choice.steps)
+    assert {row[-1] for row in told.rows} == {"taken", "beyond the budget"}
 
 
 class TestCommand:
-    def test_it_prints_one_object_and_writes_the_files(self, tmp_path):
-        arguments = [f"{planted_ranker.__file__}:planted", "--only", "fields", "--requests", "9"]
+    def test_it_prints_one_object_and_writes_the_files_and_the_recipe(self, tmp_path):
+        out, recipe = tmp_path / "out", tmp_path / "mixed.toml"
+        arguments = [f"{planted_ranker.__file__}:planted", "--only", "tables", "--width", "int8"]
+        asked = ["--requests", "9", "--budget", "score=0.1", "--write-recipe", str(recipe)]
         done = CliRunner().invoke(
-            main, ["sensitivity", *arguments, "--out", str(tmp_path / "out"), "--json"]
+            main, ["sensitivity", *arguments, *asked, "--out", str(out), "--json"]
         )
         assert done.exit_code == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["requests"] == 9
-        assert {each["kind"] for each in said["trials"]} == {"field"}
-        assert said["files"] == [str(tmp_path / "out" / name) for name in (FILE, PICTURE)]
+        assert {(each["kind"], each["treatment"]) for each in said["trials"]} == {("table", "int8")}
+        assert said["files"] == [str(recipe), str(out / FILE), str(out / PICTURE)]
+        assert said["choice"]["layers"] == []
+        (tables, *_) = load_recipe(str(recipe)).stages
+        assert tables.stage.widths == said["choice"]["widths"]
+        assert set(said["choice"]["widths"].values()) == {"int8"}
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
