@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from optimize.gates.holding import json_number
 from optimize.int8.layers import LEAST_WEIGHTS
 from optimize.sensitivity.scoring import Changes
 from optimize.sensitivity.trials import TREATMENTS, layer_changes, table_changes
@@ -84,7 +85,9 @@ class MixedPrecision:
             "table_bytes_after": self.table_bytes[1],
             "work_share": self.work_share,
             "steps": [
-                {name: getattr(each, name) for name in each.__slots__} for each in self.steps
+                {name: getattr(each, name) for name in each.__slots__}
+                | {"score_change": json_number(each.score_change)}
+                for each in self.steps
             ],
         }
 
