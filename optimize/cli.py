@@ -9,12 +9,14 @@ import click
 
 from optimize.children import die_with_parent
 from optimize.commands.check import check
+from optimize.commands.compare import compare
 from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
 from optimize.commands.measure import measure
 from optimize.commands.report import report
 from optimize.commands.run import run
+from optimize.commands.sensitivity import sensitivity
 from optimize.commands.serve import serve
 from optimize.commands.steps import capture, gain, gate, stage
 from rankers.command_line import CommandLine
@@ -28,7 +30,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, serve, stage,
-    stages,
+    capture, check, compare, deploy, gain, gate, inspect, measure, recipes, report, run,
+    sensitivity, serve, stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.targets import Target
     from bench.workload import Workload
     from optimize.artifact import Artifact
+    from rankers.requests import RequestBatch
 
 # An interval at the bench's confidence needs 9 rounds at least (bench.exchange.least_rounds).
 _ROUNDS = 20
@@ -142,6 +143,7 @@ def measure_gain(
     *,
     candidates: Sequence[int],
     seconds: float = 2.0,
+    requests: RequestBatch | None = None,
 ) -> Gain:
     """Measure an artifact and the one it was made from, in turn and in drawn order.
 
@@ -151,6 +153,7 @@ def measure_gain(
         captured: Its evaluation requests are drawn from.
         candidates: The sizes N of the requests, each measured alone.
         seconds: That each size may take about; slow artifacts take longer, for a few rounds.
+        requests: To draw from in place of the evaluation's.
 
     Raises:
         UserError: One of them cannot be opened or does not score.
@@ -163,7 +166,7 @@ def measure_gain(
         open_artifact_target(made.folder, name="made"),
         open_artifact_target(source.folder, name="input"),
     ]
-    log = load_evidence(captured).evaluation
+    log = load_evidence(captured).evaluation if requests is None else requests
     speeds = [
         _speed(targets, draw_workload(log, candidates=count, distinct=_DISTINCT), count, seconds)
         for count in candidates

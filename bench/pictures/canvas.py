@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -82,6 +82,15 @@ class Picture:
             figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return _inline(buffer.getvalue(), label=self.title)
 
+    def svg_file(self) -> str:
+        """Return the picture with its title as a file of its own, right on light and dark pages."""
+        style = (
+            "<style>svg{{color:{1};background:{0}}}"
+            "@media(prefers-color-scheme:dark){{svg{{color:{3};background:{2}}}}}</style>"
+        ).format(*GROUNDS["light"], *GROUNDS["dark"])
+        titled = replace(self, draw=lambda ink: _titled(self.draw(ink), self.title, ink))
+        return re.sub(r"(<svg[^>]*>)", lambda x: x[0] + style, titled.svg(self.title), count=1)
+
     def png(self, ground: str, metadata: dict[str, str]) -> bytes:
         """Return the picture with its title on a ground of `GROUNDS`.
 
@@ -90,15 +99,19 @@ class Picture:
             metadata: Texts to keep in the file.
         """
         paper, ink = GROUNDS[ground]
-        figure = self.draw(ink)
+        figure = _titled(self.draw(ink), self.title, ink)
         figure.set_facecolor(paper)
         for axes in figure.axes:
             axes.set_facecolor("none")
-        figure.suptitle(self.title, color=ink, fontsize=11, x=0.012, ha="left")
         buffer = io.BytesIO()
         # Without matplotlib's version in it, the same results give the same bytes for longer.
         figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None} | metadata)
         return buffer.getvalue()
+
+
+def _titled(figure: Figure, title: str, ink: str) -> Figure:
+    figure.suptitle(title, color=ink, fontsize=11, x=0.012, ha="left")
+    return figure
 
 
 def new_figure(height: float = 4.4) -> Figure:

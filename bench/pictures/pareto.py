@@ -90,7 +90,9 @@ def pareto_figure(places: Sequence[Place], ink: str = "black") -> Figure:
           y="candidates scored in a second (log scale)")  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         log_axis(axis)
-    _label(figure, axes, places, ink)
+    label_points(
+        figure, axes, [(each.label, each.p99_ms, each.candidates_per_s) for each in places], ink
+    )
     return figure
 
 
@@ -106,22 +108,24 @@ def _place(measurement: Measurement, about: Mapping[str, str]) -> Place:
     )
 
 
-def _label(figure: Any, axes: Any, places: Sequence[Place], ink: str) -> None:
-    """Write each name beside its point, where it covers no other name or point."""
+def label_points(
+    figure: Any, axes: Any, points: Sequence[tuple[str, float, float]], ink: str
+) -> None:
+    """Write each name beside its point ``(name, x, y)``, where it covers no other name or point."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
     figure.canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()  # places the axes
     renderer = figure.canvas.get_renderer()
-    points = axes.transData.transform([(each.p99_ms, each.candidates_per_s) for each in places])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points] if len(places) else []
+    places = axes.transData.transform([(x, y) for _, x, y in points])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places] if len(points) else []
     inside = axes.get_window_extent(renderer)
-    for each in places:
+    for label, left, up in points:
         tried = []
         for dx, dy in _PLACES:
             text = axes.annotate(
-                each.label, (each.p99_ms, each.candidates_per_s), xytext=(dx, dy),
+                label, (left, up), xytext=(dx, dy),
                 textcoords="offset points", color=ink, fontsize=9, ha="left" if dx > 0 else "right",
             )  # fmt: skip
             box = text.get_window_extent(renderer)

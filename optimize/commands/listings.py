@@ -27,7 +27,7 @@ def stages(as_json: bool) -> None:
                 "needs": list(kind.needs),
                 "summary": (kind.__doc__ or "").splitlines()[0],
                 "options": {
-                    each.name: {"default": each.default, "help": each.metadata.get("help", "")}
+                    each.name: {"default": _default(each), "help": each.metadata.get("help", "")}
                     for each in dataclasses.fields(kind)
                 },
             }
@@ -39,6 +39,11 @@ def stages(as_json: bool) -> None:
         click.echo(f"{each['name']}  ({each['consumes']} → {each['produces']})  {each['summary']}")
         for option, about in each["options"].items():
             click.echo(f"    {option} = {about['default']!r}  {about['help']}")
+
+
+def _default(option: dataclasses.Field[Any]) -> Any:
+    made = option.default_factory
+    return option.default if made is dataclasses.MISSING else made()
 
 
 @click.command()

@@ -116,13 +116,13 @@ def hold_metrics(
             limits[name],
             requests=len(offsets) - 1,
             less_is_better=name in LESS_IS_BETTER,
-            telling=_telling(name, labels, offsets),
+            telling=telling(name, labels, offsets),
         )
         for name, change in changes.items()
     ]
 
 
-def _telling(name: str, labels: Array, offsets: Array) -> int:
+def telling(name: str, labels: Array, offsets: Array) -> int:
     """Return how many requests have a say in a metric."""
     if name in LESS_IS_BETTER:
         return len(offsets) - 1

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from rankers.errors import UserError
+from rankers.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact, Manifest
     from optimize.flat_graph import FlatGraph
     from optimize.tables.program import Table
+    from optimize.tables.quantize import Width
     from optimize.tables.widths import Choice
 
 REPORT = "tables.json"
 # On how many drawn requests, of one candidate each, widths are compared.
 _SAMPLE_ROWS = 1024
+_WIDTHS = ("int8", "int4", "fp16", "bf16")
 _KEPT = "kept by the choice of widths"
 
 
@@ -48,6 +50,10 @@ class QuantizeTables:
     tables: str = field(
         default="*", metadata={"help": "names of those to change, as in a shell: user*, item*"}
     )
+    widths: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "of single tables, by name; all others stay: { user = 'int4' }"},
+    )
     min_rows: int = field(
         default=256, metadata={"help": "tables of fewer rows stay: their bytes are few"}
     )
@@ -69,6 +75,7 @@ class QuantizeTables:
             raise UserError(
                 f"stage 'quantize_tables': min_rows is {self.min_rows}; expected 1 or more"
             )
+        self._check_widths()
         budgets = {name: getattr(self, name) for name in ("max_bytes_ratio", "max_score_change")}
         for name, value in budgets.items():
             if not 0 <= value < 1:
@@ -87,6 +94,19 @@ class QuantizeTables:
                 f"width is {self.width!r}"
             )
 
+    def _check_widths(self) -> None:
+        for name, width in self.widths.items():
+            if width not in _WIDTHS:
+                raise UserError(
+                    f"stage 'quantize_tables': widths has {width!r} for table {name!r}; "
+                    f"{nearest(str(width), _WIDTHS)}"
+                )
+        if self.widths and (self.width, self.tables) != ("int8", "*"):
+            raise UserError(
+                "stage 'quantize_tables': widths names the tables and their widths: give neither "
+                "width nor tables beside it"
+            )
+
     @property
     def reads(self) -> tuple[Path, ...]:
         """Files whose content decides the result."""
@@ -103,7 +123,11 @@ class QuantizeTables:
         manifest = artifact.manifest
         counts = read_counts(self.counts, manifest.signature) if self.counts else {}
         graph, tables = open_tables(artifact, counts)
-        left = chosen_tables(tables, self.tables, self.min_rows)
+        # Tables that are named one by one are meant, however few rows they have.
+        patterns, min_rows = (
+            (",".join(self.widths), 1) if self.widths else (self.tables, self.min_rows)
+        )
+        left = chosen_tables(tables, patterns, min_rows)
         said: dict[str, Any] = {}
         notes = []
         if self.width == "auto":
@@ -113,7 +137,9 @@ class QuantizeTables:
             said["choice"] = choice.to_json()
             notes = [f"quantize_tables: {choice}"]
         else:
-            widths = {each.name: self.width for each in tables if each.name not in left}
+            free = [each.name for each in tables if each.name not in left]
+            asked = {name: self.widths.get(name, self.width) for name in free}
+            widths = cast("dict[str, Width]", asked)
         reports = quantize_tables(graph, tables, widths, left)
         save_program(program_of(graph, manifest), folder / PROGRAM)
         said["tables"] = [each.to_json() for each in reports]

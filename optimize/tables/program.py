@@ -101,7 +101,7 @@ def find_tables(graph: FlatGraph) -> list[Table]:
         weight = graph.held(node)
         if weight is None or weight.dim() != 2 or not weight.is_floating_point():
             continue
-        if _short(str(node.target)).startswith(SCALES):
+        if short_name(str(node.target)).startswith(SCALES):
             continue
         if any(is_lookup(user, node, values) for user in node.users):
             found.setdefault((weight.data_ptr(), weight.shape, weight.stride()), []).append(node)
@@ -117,7 +117,7 @@ def find_tables(graph: FlatGraph) -> list[Table]:
             raise AssertionError("what is held was found by being held")
         tables.append(
             Table(
-                name=_short(str(sources[0].target)),
+                name=short_name(str(sources[0].target)),
                 weight=weight.detach(),
                 lookups=tuple(each for each in graph.nodes if each in reads),
                 sources=tuple(sources),
@@ -224,7 +224,8 @@ def program_of(graph: FlatGraph, manifest: Manifest) -> ExportedProgram:
     return export_module(graph.module, columns, rows | dict.fromkeys(graph.user, "requests"))
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return what the module calls what a graph holds, without what exporting put before it."""
     while name.startswith(_WRAPPERS):
         name = name.partition(".")[2]
     return name.removesuffix(".weight")

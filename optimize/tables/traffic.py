@@ -61,7 +61,7 @@ def traffic_of(
     known = {each.name: each for each in signature.features}
     for lookup in table.lookups:
         ids = lookup_ids(lookup)
-        features = _features(graph, ids)
+        features = features_read(graph, ids)
         kept.append(_padding_row(lookup))
         kept += [
             _evaluate(graph, ids, name, torch.full((1, *known[name].shape), padding))
@@ -101,7 +101,7 @@ def _padding_row(lookup: Node) -> Tensor:
     return torch.tensor([given] if isinstance(given, int) and given >= 0 else [], dtype=torch.int64)
 
 
-def _features(graph: FlatGraph, node: Node) -> list[str]:
+def features_read(graph: FlatGraph, node: Node) -> list[str]:
     """Return the columns whose values a node depends on; how many rows there are is no value."""
     needed = _needed(node, sizes=False)
     return [name for name, each in graph.placeholders.items() if each in needed]

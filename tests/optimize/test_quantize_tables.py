@@ -261,3 +261,28 @@ class TestAuto:
     def test_options_that_do_not_go_together(self, flat, store, options, message):
         with pytest.raises(UserError, match=message):
             run_stage("quantize_tables", options, flat, store)
+
+
+class TestWidths:
+    def test_named_tables_get_theirs_and_all_others_stay(self, flat, store):
+        made = run_stage(
+            "quantize_tables", {"widths": {"user": "int4", "kind": "fp16"}}, flat, store
+        )
+        found = reports(made)
+        assert {name for name, each in found.items() if not each["reason"]} == {"user", "kind"}
+        assert (found["user"]["width"], found["kind"]["width"]) == ("int4", "fp16")
+        assert found["item"]["reason"] == "not asked for"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"widths": {"user": "int3"}}, "widths has 'int3' for table 'user'"),
+            ({"widths": {"usr": "int8"}}, "no table is called 'usr'"),
+            ({"widths": {"user": "int8"}, "width": "int4"}, "give neither width nor tables"),
+            ({"widths": {"user": "int8"}, "tables": "user"}, "give neither width nor tables"),
+            ({"widths": "user"}, "option 'widths' is 'user'; expected dict"),
+        ],
+    )
+    def test_mistakes(self, flat, store, options, message):
+        with pytest.raises(UserError, match=message):
+            run_stage("quantize_tables", options, flat, store)

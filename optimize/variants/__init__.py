@@ -1,0 +1,1 @@
+"""All variants of a ranker beside each other: size, latency, quality, and which are beaten."""
