@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ _LOOKS = 20
 
 def distil(
     student: nn.Module,
-    teacher: Callable[..., Tensor],
+    teacher: Callable[..., Any],
     requests: RequestBatch,
     manifest: Manifest,
     settings: DistilSettings | None = None,
@@ -92,7 +93,7 @@ class _Lesson:
     def loss(self, student: nn.Module, chosen: Array) -> tuple[Tensor, int]:
         """Return the mean loss over the rows of some requests, and how many rows they have."""
         batch = self.requests.select(chosen)
-        scores = student(*_tensors(batch, self.manifest)).reshape(-1)
+        scores = _scores(student(*_tensors(batch, self.manifest)))
         kind = self.manifest.signature.score
         rows = np.concatenate(
             [np.arange(*self.requests.offsets[each : each + 2]) for each in chosen]
@@ -116,7 +117,7 @@ class _Lesson:
 
 
 def _prepare(
-    teacher: Callable[..., Tensor],
+    teacher: Callable[..., Any],
     requests: RequestBatch,
     manifest: Manifest,
     settings: DistilSettings,
@@ -127,8 +128,7 @@ def _prepare(
         check_labels(labels, manifest.signature.score)
     with torch.no_grad():
         parts = [
-            teacher(*_tensors(each, manifest)).reshape(-1).float()
-            for each in requests.chunks(_CHUNK_ROWS)
+            _scores(teacher(*columns)).float() for columns in columns_in_parts(requests, manifest)
         ]
     targets = torch.cat(parts)
     if not bool(torch.isfinite(targets).all()):
@@ -154,7 +154,7 @@ def _train(
     """Take steps until they no longer help, and go back to the best."""
     # No weight decay: it would pull the student from where its teacher is.
     optimizer = torch.optim.AdamW(learn.values(), settings.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(1, settings.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, settings.steps))
     batches = drawn_batches(lesson.learnt_from, settings.batch_requests, settings.seed)
     course = [(0, _finite(lesson.held_out_loss(student)))]
     best, kept = course[0], _copied(learn)
@@ -188,9 +188,30 @@ def _train(
     )
 
 
+def _rate(steps: int, step: int) -> float:
+    """Return a step's share of the highest learning rate, from 0 to 1.
+
+    Adam's first steps are as long as any, however near the student is; so they begin short.
+    """
+    rising = (step + 1) / max(1, steps // 10)
+    return min(1.0, rising) * (1 - step / max(1, steps))
+
+
+def columns_in_parts(requests: RequestBatch, manifest: Manifest) -> Iterator[list[Tensor]]:
+    """Yield what a program of a layout takes, by position, for some requests after others."""
+    for each in requests.chunks(_CHUNK_ROWS):
+        yield _tensors(each, manifest)
+
+
 def _tensors(requests: RequestBatch, manifest: Manifest) -> list[Tensor]:
     columns = manifest.columns_of(requests)
     return [torch.from_numpy(np.ascontiguousarray(columns[name])) for name in manifest.inputs]
+
+
+def _scores(found: Any) -> Tensor:
+    """Return a module's scores, ``[rows]``; graphs that were rewritten answer with a tuple."""
+    scores: Tensor = found[0] if isinstance(found, tuple | list) else found
+    return scores.reshape(-1)
 
 
 def _finite(loss: float) -> float:

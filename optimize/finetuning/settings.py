@@ -14,7 +14,8 @@ class DistilSettings:
 
     Attributes:
         steps: The most steps; 0 leaves the student as it is.
-        learning_rate: Of AdamW in the first step; it falls linearly to 0 over all steps.
+        learning_rate: Of AdamW at its highest: it rises over the first tenth of the steps, and
+            falls linearly to 0 at the last.
         batch_requests: Whole requests in a step.
         labels_weight: Of the loss on the requests' labels, beside 1 for the teacher's scores.
         held_out: The share of the requests that is not learnt from, but tells when to stop.
@@ -27,11 +28,11 @@ class DistilSettings:
     """
 
     steps: int = 200
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     batch_requests: int = 32
     labels_weight: float = 0.0
     held_out: float = 0.2
-    patience: int = 5
+    patience: int = 10
     seed: int = 0
     frozen: tuple[str, ...] = ()
     train_tables: bool = False

@@ -1,8 +1,8 @@
 """Which parameters of a program can learn, and the program as a module whose gradients flow.
 
 What ``torch.export`` writes is the ranker in evaluation mode: dropout is gone, and statistics of
-batch norms are constants. Both stay so. Buffers (codes of tables, constants that a rewrite made)
-are no parameters and stay as well.
+batch norms are constants. Both stay so. Other buffers, such as codes of tables, are no parameters
+and stay as well, but for matrices that a rewrite cut out of a layer's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.fx import Node
 
 from optimize.tables.program import ids_of
 from rankers.errors import UserError
@@ -38,7 +39,45 @@ def trainable_module(program: ExportedProgram) -> GraphModule:
     place can be trained as well, where autograd takes its writes.
     """
     module: GraphModule = program.module(check_guards=False)
+    learn_matrices(module)
     return module
+
+
+def learn_matrices(module: GraphModule) -> None:
+    """Make constant matrices that layers multiply by parameters, with the same memory.
+
+    What a rewrite cut out of a layer's matrix is a constant, but a weight all the same.
+    """
+    for node in module.graph.nodes:
+        found = weight_of(node)
+        if found is None:
+            continue
+        name = str(found[0].target)
+        owner_name, _, attribute = name.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        held = getattr(owner, attribute)
+        if not isinstance(held, nn.Parameter) and held.is_floating_point() and held.dim() == 2:
+            delattr(owner, attribute)
+            owner.register_parameter(attribute, nn.Parameter(held.detach()))
+
+
+def weight_of(node: Node) -> tuple[Node, Node, int] | None:
+    """Return a dense layer's matrix, its input and the matrix's dimension of outputs.
+
+    None for what is no product of an input by something that the module holds.
+    """
+    place = {
+        aten.linear.default: (1, 0, 0),
+        aten.matmul.default: (1, 0, 1),
+        aten.mm.default: (1, 0, 1),
+        aten.addmm.default: (2, 1, 1),
+    }.get(node.target)  # type: ignore[call-overload]
+    if place is None:
+        return None
+    weight, x = node.args[place[0]], node.args[place[1]]
+    if not isinstance(weight, Node) or not isinstance(x, Node) or weight.op != "get_attr":
+        return None
+    return (weight, x, place[2]) if x.op != "get_attr" else None
 
 
 def trainable_parameters(
@@ -98,9 +137,9 @@ def table_names(module: nn.Module) -> set[str]:
     return {name for name, x in module.named_parameters() if id(x) in held}
 
 
-def _looked_up(node: torch.fx.Node) -> torch.fx.Node | None:
+def _looked_up(node: Node) -> Node | None:
     """Return what a node reads rows of; None if it reads no rows."""
     source: Any = node.args[0] if node.args else None
-    if not isinstance(source, torch.fx.Node):
+    if not isinstance(source, Node):
         return None
     return source if node.target in _BAGS or ids_of(node) is not None else None

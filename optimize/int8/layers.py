@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
 
 # Quantizing an input and bringing an output back cost as much as a small multiplication saves.
-_LEAST_WEIGHTS = 1024
+LEAST_WEIGHTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def choose_layers(
             left[each.name] = "excluded"
         elif keep_last and place == len(layers) - 1:
             left[each.name] = "last"
-        elif each.inputs * each.outputs < _LEAST_WEIGHTS:
+        elif each.inputs * each.outputs < LEAST_WEIGHTS:
             left[each.name] = f"small, {each.inputs} to {each.outputs}"
     return ChosenLayers(tuple(each for each in layers if each.name not in left), left)
 
