@@ -42,7 +42,9 @@ class RoundedMatrix(nn.Module):
 
     def __init__(self, bits: int, outputs: int) -> None:
         super().__init__()
-        self.outputs, self.most = outputs, 2 ** (bits - 1) - 1
+        self.outputs = outputs
+        # onnxruntime.quantization has 7 bits run from -64 to 64.
+        self.most = 64 if bits == 7 else 2 ** (bits - 1) - 1
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the matrix as it will be read."""

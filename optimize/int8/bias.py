@@ -50,6 +50,8 @@ def correct_biases(
         for each in layers
         if (pair := _pair(reading.get(each.name), makers)) is not None
     }
+    if not pairs:
+        return 0
     names = {each: reads[each].input[0] for each in pairs}
     means: dict[str, Array] = {}
     for values in observed(original, {*names.values()}, inputs, large=large):

@@ -70,7 +70,7 @@ def smooth_layers(
     for name in [each.name for each in layers]:
         node = graph.named(name)
         groups.setdefault(node.input[0], []).append(node)
-    largest = _largest(model, [*groups], inputs, large=large)
+    largest = _largest(model, [*groups], inputs, large=large) if groups else {}
     factors, folded = {}, []
     for x, nodes in groups.items():
         rows = [np.abs(graph.matrix(node)).max(axis=1) for node in nodes]  # [K] each

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rankers.errors import UserError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,10 +54,9 @@ class QuantizeAware:
     frozen: str = field(
         default="", metadata={"help": "weights that do not learn: names or patterns, by commas"}
     )
-    weight_bits: int = field(
-        default=0, metadata={"help": "2 to 8; 0: as many as this CPU multiplies rightly"}
+    weights: Literal["int8", "int4"] = field(
+        default="int8", metadata={"help": "as quantize_static is to write them"}
     )
-    activation_bits: int = field(default=8, metadata={"help": "of layers' inputs, 2 to 8"})
     activations: Literal["cpu", "uint8", "int8"] = field(
         default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: for TensorRT"}
     )
@@ -69,14 +66,6 @@ class QuantizeAware:
     keep_last: bool = field(default=True, metadata={"help": "leave the layer that makes the score"})
 
     def __post_init__(self) -> None:
-        if self.weight_bits != 0 and not 2 <= self.weight_bits <= 8:
-            raise UserError(
-                f"stage {NAME!r}: weight_bits is {self.weight_bits}; expected 2 to 8, or 0"
-            )
-        if not 2 <= self.activation_bits <= 8:
-            raise UserError(
-                f"stage {NAME!r}: activation_bits is {self.activation_bits}; expected 2 to 8"
-            )
         self._settings()
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
@@ -105,7 +94,6 @@ class QuantizeAware:
         save_program(program_of(graph, manifest), folder / PROGRAM)
         written: dict[str, Any] = {
             "weight_bits": bits.weights,
-            "activation_bits": bits.activations,
             "layers": [each.name for each in layers],
             "left": left,
             "limits": limits,
@@ -113,7 +101,7 @@ class QuantizeAware:
         }
         (folder / REPORT).write_text(json.dumps(written, indent=1) + "\n")
         note = (
-            f"{NAME}: {said} learnt {bits.weights}-bit weights and {bits.activations}-bit inputs: "
+            f"{NAME}: {said} learnt {bits.weights}-bit weights and 8-bit inputs: "
             f"{report.describe()}"
         )
         return replace(manifest, model=PROGRAM, notes=(*manifest.notes, note))
@@ -124,8 +112,8 @@ class QuantizeAware:
 
         form = form_here()
         symmetric = (form.activations if self.activations == "cpu" else self.activations) == "int8"
-        weights = self.weight_bits or (7 if form.seven_bits else 8)
-        return Bits(weights, self.activation_bits, symmetric)
+        wide = 7 if form.seven_bits else 8
+        return Bits(4 if self.weights == "int4" else wide, symmetric=symmetric)
 
     def _settings(self) -> DistilSettings:
         from optimize.finetuning.settings import DistilSettings

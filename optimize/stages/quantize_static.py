@@ -54,6 +54,9 @@ class QuantizeStatic:
     activations: Literal["cpu", "uint8", "int8"] = field(
         default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: for TensorRT"}
     )
+    weights: Literal["int8", "int4"] = field(
+        default="int8", metadata={"help": "int4: half the bytes, multiplied as floats"}
+    )
     requests: int = field(default=128, metadata={"help": "the most calibration requests used"})
     exclude: str = field(
         default="", metadata={"help": "layers or weights to leave: names or patterns, by commas"}
@@ -88,6 +91,8 @@ class QuantizeStatic:
         form = form_here()
         if self.activations != "cpu":
             form = replace(form, activations=self.activations)
+        if self.weights == "int4":
+            form = replace(form, seven_bits=False, isa=None, four_bits=True)
         with opened_model(artifact) as (path, model):
             chosen = choose_layers(
                 dense_layers(model), exclude=self.exclude, keep_last=self.keep_last
@@ -157,6 +162,7 @@ class QuantizeStatic:
         )
 
         from optimize.int8.calibration import AT_ONCE, calibration_reader
+        from optimize.int8.four_bits import matrix_scales
         from optimize.int8.writing import large
 
         kinds = ["MatMul", "Gemm"]
@@ -170,7 +176,8 @@ class QuantizeStatic:
             "TensorQuantOverrides": {
                 name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
                 for name, (low, high) in task.learnt.items()
-            },
+            }
+            | (matrix_scales(task.model, task.chosen.quantized) if form.four_bits else {}),
         }
         quantize_static(
             task.path,
@@ -182,7 +189,7 @@ class QuantizeStatic:
             per_channel=True,
             reduce_range=form.seven_bits,
             activation_type=QuantType.QInt8 if form.activations == "int8" else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QInt4 if form.four_bits else QuantType.QInt8,
             calibrate_method={
                 "minmax": CalibrationMethod.MinMax,
                 "percentile": CalibrationMethod.Percentile,
