@@ -28,15 +28,17 @@ class Int8Form:
         seven_bits: Whether weights take 7 bits only.
         isa: The instruction set without which the result may be wrong, or slow; None if it is right
             on any CPU.
+        four_bits: Whether weights are int4, which are multiplied as floats.
     """
 
     activations: Activations
     seven_bits: bool
     isa: str | None
+    four_bits: bool = False
 
     def describe(self) -> str:
         """Return the form in a few words."""
-        bits = "7-bit weights" if self.seven_bits else "8-bit weights"
+        bits = f"{4 if self.four_bits else 7 if self.seven_bits else 8}-bit weights"
         for_cpu = "for any CPU" if self.isa is None else f"for {self.isa}"
         return f"{self.activations} activations, {bits}, {for_cpu}"
 

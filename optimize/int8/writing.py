@@ -37,12 +37,13 @@ def quantized(
     if form.isa is not None:
         known = requires.get("isa", "").split()
         requires["isa"] = " ".join(dict.fromkeys([*known, form.isa]))
-    note = f"{stage}: {chosen.describe()} to int8, {form.describe()}{more}"
+    made = "int4" if form.four_bits else "int8"
+    note = f"{stage}: {chosen.describe()} to {made}, {form.describe()}{more}"
     before = manifest.precision
     return replace(
         manifest,
         model=MODEL,
-        precision="int8" if before in {"fp32", "int8"} else f"{before} int8",
+        precision=made if before in {"fp32", made} else f"{before} {made}",
         requires=requires,
         notes=(*manifest.notes, note),
     )

@@ -28,9 +28,13 @@ class QuantizeStatic:
     layers narrow; activations beyond what calibration saw are cut. Only inputs of layers are
     quantized, as TensorRT's rules ask and as is fastest on CPUs; ``activations = "int8"`` makes
     them symmetric, as TensorRT needs them. Percentile cuts rare outliers, entropy (TensorRT's old
-    calibration) keeps the distribution. docs/quantization-dense.md tells more.
+    calibration) keeps the distribution. Layers that went through ``quantize_aware`` keep the ranges
+    that they learnt. ``smooth`` balances inputs of which few channels are large with the layers'
+    matrices; ``correct_bias`` takes off what rounding adds on average. docs/quantization-dense.md
+    tells more.
     Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html,
-    Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602.
+    Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602; Xiao et al.,
+    SmoothQuant, arXiv:2211.10438; Nagel et al., arXiv:1906.04721 (bias correction).
     """
 
     consumes: ClassVar[str] = "onnx"
@@ -50,23 +54,36 @@ class QuantizeStatic:
     activations: Literal["cpu", "uint8", "int8"] = field(
         default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: for TensorRT"}
     )
+    weights: Literal["int8", "int4"] = field(
+        default="int8", metadata={"help": "int4: half the bytes, multiplied as floats"}
+    )
     requests: int = field(default=128, metadata={"help": "the most calibration requests used"})
     exclude: str = field(
         default="", metadata={"help": "layers or weights to leave: names or patterns, by commas"}
     )
     keep_last: bool = field(default=True, metadata={"help": "leave the layer that makes the score"})
+    smooth: float = field(
+        default=0.0,
+        metadata={"help": "share of an input's spread that its matrix takes, such as 0.5; 0: none"},
+    )
+    correct_bias: bool = field(
+        default=False, metadata={"help": "take the mean error of a layer's outputs off its bias"}
+    )
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise UserError(
                 f"stage {NAME!r}: percentile is {self.percentile}; expected above 50, at most 100"
             )
+        if not 0 <= self.smooth <= 1:
+            raise UserError(f"stage {NAME!r}: smooth is {self.smooth}; expected 0 to 1")
         if self.requests < 1:
             raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Calibrate and quantize; see `optimize.stages.LearningStage.run`."""
         from optimize.int8.calibration import calibration_inputs
+        from optimize.int8.cuts import learnt_ranges
         from optimize.int8.form import form_here
         from optimize.int8.layers import choose_layers, dense_layers, opened_model
         from optimize.int8.writing import kept_as_it_is, quantized
@@ -74,6 +91,8 @@ class QuantizeStatic:
         form = form_here()
         if self.activations != "cpu":
             form = replace(form, activations=self.activations)
+        if self.weights == "int4":
+            form = replace(form, seven_bits=False, isa=None, four_bits=True)
         with opened_model(artifact) as (path, model):
             chosen = choose_layers(
                 dense_layers(model), exclude=self.exclude, keep_last=self.keep_last
@@ -86,18 +105,55 @@ class QuantizeStatic:
                 inputs=[each.name for each in model.graph.input],
                 limit=self.requests,
             )
-            self._quantize(path, folder / MODEL, chosen, inputs, form)
-        learnt = f"; {self.ranges} ranges from {len(inputs)} requests"
-        return quantized(NAME, artifact, chosen, form, learnt)
+            task = _Task(path, model, chosen, form, inputs, learnt_ranges(model, chosen.quantized))
+            said = [f"{self.ranges} ranges from {len(inputs)} requests"]
+            if task.learnt:
+                said.insert(0, f"ranges of {len(task.learnt)} inputs as they were learnt")
+            if self.smooth:
+                said.append(self._smooth(task))
+            self._quantize(task, folder / MODEL)
+            if task.learnt or self.correct_bias:
+                said += self._mend(task, folder / MODEL)
+        return quantized(NAME, artifact, chosen, form, "".join(f"; {each}" for each in said))
 
-    def _quantize(
-        self,
-        source: Path,
-        target: Path,
-        chosen: ChosenLayers,
-        inputs: Sequence[Columns],
-        form: Int8Form,
-    ) -> None:
+    def _smooth(self, task: _Task) -> str:
+        """Balance the inputs that learnt no ranges, in the graph and its file; say what was."""
+        import onnx
+
+        from optimize.int8.smoothing import smooth_layers
+        from optimize.int8.writing import large
+
+        reads = {each.name: each.input[0] for each in task.model.graph.node}
+        layers = [each for each in task.chosen.quantized if reads[each.name] not in task.learnt]
+        beside = large(task.path)
+        smoothed = smooth_layers(task.model, layers, task.inputs, self.smooth, large=beside)
+        onnx.save_model(
+            task.model, task.path, save_as_external_data=beside, location=f"smoothed-{MODEL}.data"
+        )
+        return smoothed.describe()
+
+    def _mend(self, task: _Task, target: Path) -> list[str]:
+        """Take out cuts that ranges stand for now, and correct biases; say what was corrected."""
+        import onnx
+
+        from optimize.int8.bias import correct_biases
+        from optimize.int8.cuts import drop_cuts
+        from optimize.int8.writing import large
+
+        beside = large(task.path)
+        made = onnx.load(target)
+        count = 0
+        if self.correct_bias:
+            layers = task.chosen.quantized
+            count = correct_biases(made, task.model, layers, task.inputs, large=beside)
+        drop_cuts(made, [*task.learnt])
+        for each in target.parent.glob(f"{MODEL}*"):
+            each.unlink()
+        onnx.save_model(made, target, save_as_external_data=beside, location=f"{MODEL}.data")
+        return [f"biases of {count} layers corrected"] if count else []
+
+    def _quantize(self, task: _Task, target: Path) -> None:
+        import numpy as np
         from onnxruntime.quantization import (
             CalibrationMethod,
             QuantFormat,
@@ -106,32 +162,60 @@ class QuantizeStatic:
         )
 
         from optimize.int8.calibration import AT_ONCE, calibration_reader
+        from optimize.int8.four_bits import matrix_scales
         from optimize.int8.writing import large
 
         kinds = ["MatMul", "Gemm"]
+        form = task.form
         extra: dict[str, Any] = {
             "OpTypesToExcludeOutputQuantization": kinds,
             "ActivationSymmetric": form.activations == "int8",
             "CalibPercentile": self.percentile,
             # In parts, or all activations of all requests would be held at once.
-            "CalibStridedMinMax": min(AT_ONCE, len(inputs)),
+            "CalibStridedMinMax": min(AT_ONCE, len(task.inputs)),
+            "TensorQuantOverrides": {
+                name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                for name, (low, high) in task.learnt.items()
+            }
+            | (matrix_scales(task.model, task.chosen.quantized) if form.four_bits else {}),
         }
         quantize_static(
-            source,
+            task.path,
             target,
-            calibration_reader(inputs),
+            calibration_reader(task.inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=kinds,
-            nodes_to_quantize=[each.name for each in chosen.quantized],
+            nodes_to_quantize=[each.name for each in task.chosen.quantized],
             per_channel=True,
             reduce_range=form.seven_bits,
             activation_type=QuantType.QInt8 if form.activations == "int8" else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QInt4 if form.four_bits else QuantType.QInt8,
             calibrate_method={
                 "minmax": CalibrationMethod.MinMax,
                 "percentile": CalibrationMethod.Percentile,
                 "entropy": CalibrationMethod.Entropy,
             }[self.ranges],
-            use_external_data_format=large(source),
+            use_external_data_format=large(task.path),
             extra_options=extra,
         )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is quantized, and by what.
+
+    Attributes:
+        path: The graph's file, in a copy of its own.
+        model: The same as an ``onnx.ModelProto``.
+        chosen: Its layers.
+        form: In which they are written.
+        inputs: Of calibration requests.
+        learnt: Ranges that the graph holds, by the input's name.
+    """
+
+    path: Path
+    model: Any
+    chosen: ChosenLayers
+    form: Int8Form
+    inputs: Sequence[Columns]
+    learnt: dict[str, tuple[float, float]]

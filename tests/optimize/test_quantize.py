@@ -186,7 +186,24 @@ class TestStatic:
         usual, wide = first_scale("usual", price), first_scale("wide", 100 * price)
         assert wide > 20 * usual
 
-    @pytest.mark.parametrize("options", [{"percentile": 101.0}, {"requests": 0}])
+    def test_an_outlying_channel_costs_less_where_inputs_are_balanced(self, tmp_path):
+        artifact = dense_ranker.make_artifact(tmp_path / "artifact")
+        items = {name: x.copy() for name, x in CALIBRATION.items.items()}
+        items["price"][:, 0] *= 300
+        batch = replace(CALIBRATION, items=items)
+        columns = artifact.manifest.columns_of(batch)
+        exact = open_predictor(artifact, threads=1)(columns)
+        errors = {}
+        for smooth in (0.0, 0.5):
+            folder = tmp_path / f"{smooth}"
+            folder.mkdir()
+            stage = make_stage("quantize_static", {"smooth": smooth, "keep_last": False})
+            made = seal(folder, stage.run(artifact, folder, batch))
+            errors[smooth] = np.abs(open_predictor(made, threads=1)(columns) - exact).mean()
+        assert errors[0.5] < 0.5 * errors[0.0]
+        assert "inputs balanced" in made.manifest.notes[-1]
+
+    @pytest.mark.parametrize("options", [{"percentile": 101.0}, {"requests": 0}, {"smooth": 1.5}])
     def test_options_that_cannot_be_are_refused(self, options):
         with pytest.raises(UserError, match=rf"{next(iter(options))} is"):
             make_stage("quantize_static", options)
