@@ -11,6 +11,7 @@ All others compare with the original as it was (decision 022).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,10 +67,12 @@ def judge(
     Returns:
         One verdict for each gate that was asked.
     """
+    # Slices are cut by the original's features, also by those that the artifact no longer reads.
+    original = captured.manifest.signature
     return judge_predictor(
         open_predictor(artifact),
         load_evidence(captured),
-        artifact.manifest.signature,
+        replace(original, score=artifact.manifest.signature.score),
         parity,
         quality,
         ranking=ranking,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
+    "drop_fields": "optimize.stages.drop_fields:DropFields",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",

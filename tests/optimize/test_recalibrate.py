@@ -223,6 +223,10 @@ stages = [
 ]
 [gates.parity]
 candidates = [1, 37]
+[gates.quality]
+resamples = 200
+[gates.slices]
+usual = false
 """
 
 
