@@ -28,8 +28,9 @@ SIGNATURE = Signature(
 class Fields(nn.Module):
     """All colours are one vector; shades differ little; it counts its rows by the colours."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
+        self.factor = factor  # of the logits that clicks are drawn from
         torch.manual_seed(0)
         self.colour = nn.Embedding(500, 8)
         self.item = nn.Embedding(60, 8, padding_idx=0)
@@ -45,7 +46,7 @@ class Fields(nn.Module):
         user = torch.tanh(self.mix(self.colour(colour) + past)) + mood.repeat(1, 4)
         logits = (user * (self.item(item) + self.shade(shade))).sum(1)
         logits = logits + 2.5 * price + price.new_zeros(rows)
-        return torch.sigmoid(logits - 0.5)
+        return torch.sigmoid(self.factor * (logits - 0.5))
 
 
 def requests(count, seed, *, labels=True):
@@ -73,6 +74,11 @@ def requests(count, seed, *, labels=True):
 
 def fields():
     return Ranker("fields", Fields(), SIGNATURE, requests(80, 1), calibration=requests(80, 2))
+
+
+def overconfident():
+    learnt = requests(120, 2)
+    return Ranker("fields", Fields(2.0), SIGNATURE, requests(80, 1), calibration=learnt)
 
 
 def unlabelled():

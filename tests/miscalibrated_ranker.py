@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,7 +10,6 @@ from rankers.features import Feature, Signature
 from rankers.ranker import Ranker
 from rankers.requests import RequestBatch
 
-FILE = Path(__file__)
 SCALE = 2.0
 FEATURES = (
     Feature("mood", "float32", (), "user"),
@@ -66,7 +63,3 @@ def ranker(kind="probability", *, factor=SCALE, calibration=None):
         requests(150, 1),
         calibration=requests(200, 2) if calibration is None else calibration,
     )
-
-
-def probability():
-    return ranker()

@@ -221,6 +221,7 @@ RECIPE = """
 stages = [
   { use = "drop_fields", names = "item", repeats = 1 },
   { use = "drop_fields", max_auc_loss = 1e-4, repeats = 1 },
+  { use = "recalibrate", method = "temperature" },
 ]
 [gates.parity]
 candidates = [1, 5]
@@ -242,7 +243,7 @@ def test_a_run_drops_what_it_can_and_not_what_the_gates_miss(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "run_child", here)
         run = pipeline.run_recipe(
-            f"{field_rankers.FILE}:fields",
+            f"{field_rankers.FILE}:overconfident",
             load_recipe(str(tmp_path / "mine.toml")),
             tmp_path / "out",
             limits=default_limits(),
@@ -251,3 +252,9 @@ def test_a_run_drops_what_it_can_and_not_what_the_gates_miss(tmp_path):
     assert "drop_fields: parity: max |Δscore|" in run.results[1].dropped
     assert run.chosen.manifest.signature.ignored == ("colour",)
     assert "item" in names_of(run.chosen)
+    assert [each.stage for each in run.chosen.manifest.lineage] == [
+        "capture",
+        "drop_fields",
+        "recalibrate",
+    ]
+    assert run.chosen.manifest.score_map["scale"] == pytest.approx(0.5, rel=0.25)

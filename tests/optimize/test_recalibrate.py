@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import redirect_stdout
 from dataclasses import replace
 
 import miscalibrated_ranker
 import numpy as np
 import pytest
 
-from optimize import pipeline
 from optimize.build import run_stage
 from optimize.capture import capture, score_batch
-from optimize.children import default_limits
-from optimize.cli import main
 from optimize.gate_limits import ParityLimits, QualityLimits, RankingLimits
 from optimize.gates import judge
-from optimize.recipe import load_recipe
 from optimize.runtimes import open_predictor
 from optimize.stages.recalibrate import REPORT
 from rankers.errors import UserError
@@ -125,16 +119,11 @@ class TestOrder:
 
 
 class TestGates:
-    @pytest.mark.parametrize(
-        ("kind", "method"), [("probability", "isotonic"), ("two heads", "platt")]
-    )
-    def test_the_strictest_limits_hold_for_the_onnx_graph(
-        self, recalibrated, captured, store, kind, method
-    ):
-        artifact = recalibrated(kind, method=method)
+    def test_the_strictest_limits_hold_for_the_onnx_graph(self, recalibrated, captured, store):
+        artifact = recalibrated(method="isotonic")
         exported = run_stage("export_onnx", {}, artifact, store)
         np.testing.assert_allclose(scores(exported, fresh()), scores(artifact, fresh()), atol=2e-6)
-        found = verdicts(exported, captured(kind))
+        found = verdicts(exported, captured("probability"))
         assert {gate: each.passed for gate, each in found.items()} == {
             "parity": True,
             "quality": True,
@@ -214,41 +203,3 @@ class TestCalibrationRequests:
         leaked = miscalibrated_ranker.requests(150, 1).select(np.arange(40))
         with pytest.raises(UserError, match="40 of 40 calibration requests are evaluation"):
             miscalibrated_ranker.ranker(calibration=leaked)
-
-
-RECIPE = """
-stages = [
-  { use = "recalibrate", method = "isotonic", strict = false },
-  { use = "recalibrate", method = "platt" },
-]
-[gates.parity]
-candidates = [1, 37]
-[gates.quality]
-resamples = 200
-[gates.slices]
-usual = false
-"""
-
-
-def test_a_run_drops_one_that_fails_its_gates_and_goes_on_from_its_input(tmp_path):
-    (tmp_path / "mine.toml").write_text(RECIPE)
-
-    def here(arguments, *, logs, limits):
-        with redirect_stdout(io.StringIO()) as said:
-            main.main(list(arguments), standalone_mode=False)
-        return json.loads(said.getvalue())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_child", here)
-        run = pipeline.run_recipe(
-            f"{miscalibrated_ranker.FILE}:probability",
-            load_recipe(str(tmp_path / "mine.toml")),
-            tmp_path / "out",
-            limits=default_limits(),
-        )
-    assert run.passed
-    assert "quality: " in run.results[1].dropped
-    assert "Δauc" in run.results[1].dropped
-    assert run.results[2].dropped == ""
-    assert [each.stage for each in run.chosen.manifest.lineage] == ["capture", "recalibrate"]
-    assert run.chosen.manifest.score_map["form"] == "scaled"
