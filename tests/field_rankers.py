@@ -26,7 +26,7 @@ SIGNATURE = Signature(
 
 
 class Fields(nn.Module):
-    """All colours are one vector; shades differ little; it counts its rows by the colours."""
+    """All colours are one vector, shades differ little, and it counts its rows."""
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
