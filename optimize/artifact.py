@@ -122,6 +122,8 @@ class Manifest:
         files: SHA-256 of every file but the manifest, by its path in the folder.
         requires: What it needs to run, by name: minimal runtime versions, instruction sets.
         settings: How its runtime opens it, by name, where that is not as by default.
+        score_map: The increasing function of the score that a stage put in on purpose
+            (`optimize.score_map`); empty if none did.
         lineage: The stages it came through, first to last.
         verdicts: What the gates decided; empty if none looked yet.
         notes: What a stage has to say to a person, a line each.
@@ -139,6 +141,7 @@ class Manifest:
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    score_map: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -166,6 +169,8 @@ class Manifest:
         content = {name: getattr(self, name) for name in names}
         if self.settings:
             content["settings"] = self.settings
+        if self.score_map:
+            content["score_map"] = self.score_map
         return fingerprint(content | {"signature": self.signature.to_json()})
 
     def to_json(self) -> dict[str, Any]:
@@ -186,6 +191,8 @@ class Manifest:
         }
         if self.settings:
             data["settings"] = self.settings
+        if self.score_map:
+            data["score_map"] = self.score_map
         return data | {"sha256": fingerprint(data)}
 
     @classmethod
@@ -204,6 +211,7 @@ class Manifest:
             verdicts=tuple(Verdict(**each) for each in data["verdicts"]),
             notes=tuple(data.get("notes", ())),
             settings=dict(data.get("settings", {})),
+            score_map=dict(data.get("score_map", {})),
         )
 
 

@@ -53,6 +53,7 @@ MEASUREMENTS = "measurements.json"
 # What decides verdicts beside the limits: the gates, and what they compute with.
 _GATES = (
     "optimize/gates/*.py",
+    "optimize/score_map.py",
     "rankers/evaluation/*.py",
     *(
         f"rankers/{each}.py"
@@ -193,7 +194,8 @@ def run_recipe(
 
     Returns:
         The run, also written to ``OUT/run.json``. A failed gate ends it early, unless the stage is
-        one that is kept only if better: that is dropped, and the run goes on from its input.
+        one that is kept only if better, or if passed: that is dropped, and the run goes on from its
+        input.
 
     Raises:
         UserError: A step could not be done at all, or another run is working in ``out``.
@@ -304,7 +306,7 @@ class _Steps:
         if folder not in self._ended:
             try:
                 made = self._run_stage(use, source, folder, data)
-                weighed = made if use.keep == "always" else self._weigh(made, source)
+                weighed = made if use.keep == "always" else self._weigh(made, source, use.keep)
                 self.results.append(weighed)
                 self._ended[folder] = weighed
             except UserError as error:
@@ -354,13 +356,15 @@ class _Steps:
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
 
-    def _weigh(self, made: StageResult, source: Artifact) -> StageResult:
-        """Say whether a stage that is kept only if better is dropped, and what it gained."""
+    def _weigh(self, made: StageResult, source: Artifact, keep: str) -> StageResult:
+        """Say whether a stage that is not always kept is dropped, and what it gained."""
         if not made.artifact.passed:
             failed = [each for each in made.artifact.manifest.verdicts if not each.passed]
             said = f"{made.name}: {failed[0].gate}: {failed[0].reason}; dropped"
             self._observer.noticed(said)
             return replace(made, dropped=said)
+        if keep == "if_passed":  # what it is for is not speed or size
+            return made
         gain = self._measure_gain(made.artifact, source, self._recipe.measured_at)
         said = f"{made.name}: {gain.describe()}; {'kept' if gain.worth_it else 'dropped'}"
         self._observer.noticed(said)

@@ -95,7 +95,8 @@ def print_artifact(artifact: Artifact) -> None:
         f"[bold]{manifest.name}[/]  {manifest.format} {manifest.precision}, "
         f"{manifest.layout} layout, {_megabytes(artifact.model_bytes)}"
     )
-    console.print(f"key {artifact.key[:16]}   score: {manifest.signature.score}")
+    recalibrated = ", recalibrated" if manifest.score_map else ""
+    console.print(f"key {artifact.key[:16]}   score: {manifest.signature.score}{recalibrated}")
     for name, value in manifest.requires.items():
         console.print(f"requires {name}: {value}")
     for name, value in manifest.settings.items():
@@ -105,6 +106,8 @@ def print_artifact(artifact: Artifact) -> None:
         ids = "" if each.cardinality is None else f"0 … {each.cardinality - 1}"
         features.add_row(each.name, each.side, each.dtype, str(list(each.shape)), ids)
     console.print(features)
+    if manifest.signature.ignored:
+        console.print(f"no longer read: {', '.join(manifest.signature.ignored)}")
     lineage = Table("stage", "options", "seconds", "versions", box=None)
     for step in manifest.lineage:
         options = ", ".join(f"{name}={value}" for name, value in step.options.items())

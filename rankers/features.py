@@ -107,10 +107,13 @@ class Signature:
         features: The inputs. Names are unique.
         score: ``probability`` (in [0, 1]), ``logit`` (a probability before the sigmoid), or
             ``relevance`` (only its order means something).
+        ignored: Names of features that are no longer read: requests that still have them are
+            right all the same.
     """
 
     features: tuple[Feature, ...]
     score: ScoreKind = "probability"
+    ignored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -118,6 +121,9 @@ class Signature:
             if feature.name in seen:
                 raise UserError(f"feature {feature.name!r} is named twice in the signature")
             seen.add(feature.name)
+        for name in self.ignored:
+            if name in seen:
+                raise UserError(f"feature {name!r} is both read and ignored in the signature")
         if not self.item:
             raise UserError("a signature needs at least one item feature to tell candidates apart")
         if self.score not in get_args(ScoreKind):
@@ -149,7 +155,8 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """Return the signature as JSON-ready data."""
-        return {"features": [each.to_json() for each in self.features], "score": self.score}
+        data = {"features": [each.to_json() for each in self.features], "score": self.score}
+        return data | ({"ignored": list(self.ignored)} if self.ignored else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Signature:
@@ -157,4 +164,5 @@ class Signature:
         return cls(
             features=tuple(Feature.from_json(each) for each in data["features"]),
             score=data["score"],
+            ignored=tuple(data.get("ignored", ())),
         )

@@ -68,8 +68,9 @@ class RankingRequest:
         count = self.candidates
         if count == 0 and all(feature.name in self.items for feature in signature.item):
             raise RequestError("the request has no candidates; at least 1 is needed")
-        check_columns(signature.user, self.user, rows=1, side="user")
-        check_columns(signature.item, self.items, rows=count, side="item")
+        ignored = signature.ignored
+        check_columns(signature.user, self.user, rows=1, side="user", ignored=ignored)
+        check_columns(signature.item, self.items, rows=count, side="item", ignored=ignored)
         if self.labels is not None and self.labels.shape != (count,):
             raise RequestError(f"labels have shape {self.labels.shape}; expected ({count},)")
 
@@ -172,8 +173,9 @@ class RequestBatch:
         empty = np.flatnonzero(self.candidates < 1)
         if len(empty):
             raise RequestError(f"request {empty[0]} has no candidates; at least 1 is needed")
-        check_columns(signature.user, self.user, rows=len(self), side="user")
-        check_columns(signature.item, self.items, rows=self.rows, side="item")
+        ignored = signature.ignored
+        check_columns(signature.user, self.user, rows=len(self), side="user", ignored=ignored)
+        check_columns(signature.item, self.items, rows=self.rows, side="item", ignored=ignored)
         if self.labels is not None and self.labels.shape != (self.rows,):
             raise RequestError(f"labels have shape {self.labels.shape}; expected ({self.rows},)")
 
@@ -200,9 +202,21 @@ def join_requests(requests: Sequence[RankingRequest]) -> RequestBatch:
 
 
 def check_columns(
-    features: Sequence[Feature], columns: Mapping[str, Array], *, rows: int, side: str
+    features: Sequence[Feature],
+    columns: Mapping[str, Array],
+    *,
+    rows: int,
+    side: str,
+    ignored: Sequence[str] = (),
 ) -> None:
     """Check the columns of one side.
+
+    Args:
+        features: Of that side.
+        columns: By name.
+        rows: How many each has.
+        side: ``user`` or ``item``, for messages.
+        ignored: Names of columns that may be there and are not looked at.
 
     Raises:
         RequestError: A feature is missing or unknown, or has the wrong dtype or shape, an ID out of
@@ -210,7 +224,7 @@ def check_columns(
     """
     names = {feature.name for feature in features}
     for name in columns:
-        if name not in names:
+        if name not in names and name not in ignored:
             raise RequestError(f"unknown {side} feature {name!r}; {nearest(name, names)}")
     for feature in features:
         if feature.name not in columns:

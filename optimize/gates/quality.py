@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def quality_verdict(
-    scores: Array, evidence: Evidence, kind: ScoreKind, limits: QualityLimits
+    scores: Array,
+    evidence: Evidence,
+    kind: ScoreKind,
+    limits: QualityLimits,
+    *,
+    meant: Array | None = None,
 ) -> Verdict:
     """Compare ranking metrics on the same requests, each at the bad end of its 95 % interval.
 
@@ -36,9 +41,13 @@ def quality_verdict(
         evidence: What the original gave, and the labels.
         kind: What a score means; relevance has no logloss or calibration.
         limits: The largest loss of each metric.
+        meant: What the scores are to be but for rounding, ``[ΣN]``, where a stage changed them on
+            purpose; by default the original's. Metrics are compared with the original's all the
+            same.
     """
     from rankers.quality import quality
 
+    meant = evidence.scores if meant is None else meant
     labels, offsets = evidence.evaluation.labels, evidence.evaluation.offsets
     if labels is None:
         raise UserError("the evaluation requests have no labels to judge quality on")
@@ -50,7 +59,7 @@ def quality_verdict(
     more = tuple(limits.also)
     before = quality(evidence.scores, labels, offsets, kind, more=more)
     after = quality(scores, labels, offsets, kind, more=more)
-    moved = without_rounding(evidence.scores, scores, offsets, kind)
+    moved = without_rounding(meant, scores, offsets, kind)
     scored = Scored(evidence.evaluation, kind, moved, evidence.scores)
     held = hold_metrics(scored, limits.by_metric, resamples=limits.resamples)
     numbers: dict[str, Any] = {

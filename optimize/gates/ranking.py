@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optimize.capture import Evidence
     from optimize.gates.holding import Held
     from optimize.recipe import RankingLimits
+    from optimize.score_map import ScoreMap
     from rankers.features import ScoreKind
     from rankers.requests import Array
 
@@ -33,6 +34,8 @@ def ranking_verdict(
     evidence: Evidence,
     kind: ScoreKind,
     limits: RankingLimits,
+    *,
+    score_map: ScoreMap | None = None,
 ) -> Verdict:
     """Compare the order of each request's candidates.
 
@@ -42,11 +45,13 @@ def ranking_verdict(
         evidence: What the original gave.
         kind: What a score means: what rounding may do to it.
         limits: The largest losses. Where none is held the gate states the numbers, and passes.
+        score_map: What is done to scores on purpose; None if nothing is.
     """
     old = np.concatenate([evidence.scores, *(each for _, each in evidence.probes.values())])
     new = np.concatenate([scores, *(probes[count] for count in evidence.probes)])
     offsets = np.concatenate([[0], np.cumsum([*evidence.evaluation.candidates, *evidence.probes])])
-    reference, ranked = compared(old, new, offsets, kind)
+    meant = old if score_map is None else score_map(old)
+    reference, ranked = compared(old, new, offsets, kind, meant=meant)
     by_request = {
         "overlap": top_k_overlap(reference, ranked, offsets, limits.top_k),
         "kendall": kendall(reference, ranked, offsets),
@@ -81,10 +86,18 @@ def ranking_verdict(
 
 
 def compared(
-    reference: Array, scores: Array, offsets: Array, kind: ScoreKind
+    reference: Array, scores: Array, offsets: Array, kind: ScoreKind, *, meant: Array
 ) -> tuple[Scores, Scores]:
-    """Return both with what rounding may do to each, what it did put back."""
-    kept = without_rounding(reference, scores, offsets, kind)
+    """Return both with what rounding may do to each, what it did put back.
+
+    Args:
+        reference: The original's, ``[ΣN]``.
+        scores: The artifact's.
+        offsets: Of requests.
+        kind: What they mean.
+        meant: What the artifact's are to be: the original's, or what a stage makes of them.
+    """
+    kept = without_rounding(meant, scores, offsets, kind)
     return (
         Scores(reference, rounding(reference, offsets, kind)),
         Scores(kept, rounding(kept, offsets, kind)),

@@ -93,6 +93,7 @@ def slices_verdict(
     *,
     quality: QualityLimits,
     ranking: RankingLimits | None = None,
+    meant: Array | None = None,
 ) -> Verdict:
     """Judge every slice of the evaluation requests.
 
@@ -103,6 +104,7 @@ def slices_verdict(
         limits: Which slices, and how their limits follow from the whole's.
         quality: Limits of the whole.
         ranking: Of the whole, if its order is held.
+        meant: As in `optimize.gates.quality.quality_verdict`.
 
     Raises:
         UserError: A slice that the limits name cannot be cut.
@@ -110,7 +112,8 @@ def slices_verdict(
     requests, kind = evidence.evaluation, signature.score
     if requests.labels is None:
         raise UserError("the evaluation requests have no labels to judge slices on")
-    moved = without_rounding(evidence.scores, scores, requests.offsets, kind)
+    meant = evidence.scores if meant is None else meant
+    moved = without_rounding(meant, scores, requests.offsets, kind)
     whole = Scored(requests, kind, moved, evidence.scores)
     parts = _parts(whole, evidence, signature, limits)
     few = [each for each in parts if each.moved and each.requests < limits.least_requests]
@@ -121,7 +124,7 @@ def slices_verdict(
         kendall=None
         if ranking is None or ranking.kendall is None
         else ranking.kendall * limits.factor,
-        order=compared(evidence.scores, scores, requests.offsets, kind),
+        order=compared(evidence.scores, scores, requests.offsets, kind, meant=meant),
         offsets=requests.offsets,
         resamples=max(quality.resamples, math.ceil(2 * _IN_EACH_TAIL / (1 - confidence))),
         confidence=confidence,

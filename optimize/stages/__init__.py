@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
+    "drop_fields": "optimize.stages.drop_fields:DropFields",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
@@ -34,6 +35,7 @@ STAGES = {
     "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
     "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
+    "recalibrate": "optimize.stages.recalibrate:Recalibrate",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
     "user_state": "optimize.stages.user_state:KeepUserState",

@@ -38,6 +38,7 @@ def read_counts(path: str, signature: Signature) -> dict[str, Array]:
     file = Path(path)
     found = _from_parquet(file) if file.suffix == ".parquet" else load_counts(file)
     known = {each.name: each.cardinality or 0 for each in counted_features(signature)}
+    found = {name: x for name, x in found.items() if name not in signature.ignored}
     for name, counts in found.items():
         if name not in known:
             raise UserError(

@@ -77,6 +77,13 @@ def open_tables(
     Raises:
         UserError: The artifact's program cannot be read.
     """
+    graph = open_program(artifact, counts)
+    unfold_bags(graph)
+    return graph, find_tables(graph)
+
+
+def open_program(artifact: Artifact, counts: Mapping[str, Array] | None = None) -> FlatGraph:
+    """Open a torch artifact of either layout for rewriting; see `open_tables`."""
     from optimize.torch_program import load_program
 
     manifest = artifact.manifest
@@ -88,9 +95,7 @@ def open_tables(
         columns = manifest.columns_of(drawn)
         return {name: torch.from_numpy(columns[name]) for name in names}
 
-    graph = flat_graph(program, names, [each.name for each in manifest.signature.user], sample)
-    unfold_bags(graph)
-    return graph, find_tables(graph)
+    return flat_graph(program, names, [each.name for each in manifest.signature.user], sample)
 
 
 def find_tables(graph: FlatGraph) -> list[Table]:

@@ -82,7 +82,13 @@ class UserStatePredictor:
         users = _rows(columns)
         if users == 0:
             raise RequestError("there are no users to compute a state for; at least 1 is needed")
-        check_columns(self.signature.user, columns, rows=users, side="user")
+        check_columns(
+            self.signature.user,
+            columns,
+            rows=users,
+            side="user",
+            ignored=self.signature.ignored,
+        )
         return UserState(self.version, self._state(columns))
 
     def rank(
@@ -115,7 +121,9 @@ class UserStatePredictor:
         if (counts < 1).any():
             place = int(np.argmin(counts))
             raise RequestError(f"user {place} has no candidates; at least 1 is needed")
-        check_columns(self.signature.item, items, rows=rows, side="item")
+        check_columns(
+            self.signature.item, items, rows=rows, side="item", ignored=self.signature.ignored
+        )
         index = np.repeat(np.arange(len(counts)), counts)
         return self._score(state.tensors | items | {ITEM_TO_REQUEST: index})
 

@@ -10,6 +10,7 @@ from optimize.capture import load_evidence, score_batch
 from optimize.gates import judge, judge_predictor, parity_verdict, quality_verdict
 from optimize.recipe import ParityLimits, QualityLimits, RankingLimits, load_recipe
 from optimize.runtimes import open_predictor
+from optimize.score_map import Scaled
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,43 @@ class TestQuality:
 
     def test_a_monotone_change_of_relevance_scores_passes(self, scores, evidence):
         assert quality_verdict(scores * 3 + 1, evidence, "relevance", QualityLimits()).passed
+
+
+class TestScoresChangedOnPurpose:
+    """An artifact that states how it changes scores is held against that."""
+
+    MAP = Scaled(0.6, -0.4, probability=True)
+
+    def verdicts(self, evidence, change):
+        def served(columns, *, rng=np.random.default_rng(0)):  # noqa: B008 - drawn in order
+            original = known[columns["price"].tobytes()]
+            return change(original, rng.uniform(-1, 1, len(original)))
+
+        known = {
+            each.flat()["price"].tobytes(): expected for each, expected in evidence.probes.values()
+        }
+        known[evidence.evaluation.flat()["price"].tobytes()] = evidence.scores
+        found = judge_predictor(
+            served,
+            evidence,
+            SIGNATURE,
+            ParityLimits(),
+            dataclasses.replace(QualityLimits(), logloss=1, calibration_error=1),
+            ranking=RankingLimits(kendall=1e-4, overlap=1e-4),
+            score_map=self.MAP,
+        )
+        return {each.gate: each for each in found}
+
+    def test_what_rounding_moves_from_where_it_was_meant_to_be_is_no_loss(self, evidence):
+        steps = np.random.default_rng(1).integers(0, 8, len(evidence.scores)) * 3e-7
+        near = (np.round(evidence.scores.clip(0.02, 0.98), 2) + steps).astype(np.float32)
+        found = self.verdicts(
+            dataclasses.replace(evidence, scores=near),
+            lambda scores, noise: self.MAP(scores) + (noise * 1e-6).astype(np.float32),
+        )
+        assert {each.outcome for each in found.values()} == {"passed"}
+        assert found["quality"].numbers["auc"]["delta"] == 0
+
+    def test_one_that_stayed_as_it_was_is_not_what_was_stated(self, evidence):
+        found = self.verdicts(evidence, lambda scores, _: scores)
+        assert found["parity"].outcome == "failed"
