@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
-from torch import _dynamo as dynamo
 
 from optimize.buckets import LADDER, Beyond, Buckets
 from optimize.half_products import narrow_products
@@ -64,8 +63,13 @@ class GraphOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))  # JSON has lists
+        Buckets(self.sizes, self.beyond)
+        if not self.compile:
+            return
+        from torch import _dynamo as dynamo  # takes a second
+
         limit = getattr(dynamo.config, "recompile_limit", _DYNAMO_LIMIT)
-        if self.compile and len(Buckets(self.sizes, self.beyond).sizes) > limit:
+        if len(self.sizes) > limit:
             raise UserError(
                 f"{len(self.sizes)} buckets are more programs than torch.compile makes of one, "
                 f"{limit}: choose fewer"
