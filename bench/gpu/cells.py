@@ -20,8 +20,12 @@ PARTS = {
     "compiled": ("torch.compile", "cuda graphs, compiled", "max-autotune"),
     "aoti": ("aoti",),
 }
+# The fused kernel and its twin in torch, at each width of a row (bench/gpu/fused.py).
+FUSED = "fused"
+_FUSED_RUNTIMES = ("fused kernel", "twin, eager", "twin, compiled")
+_ROW_WIDTHS = ("fp32", "fp16", "int8", "int4")
 CEILINGS, KERNELS = "ceilings", "kernels"
-ALL_PARTS = (CEILINGS, KERNELS, *PARTS)
+ALL_PARTS = (CEILINGS, KERNELS, FUSED, *PARTS)
 # How far scores may be from those of float64, in standard deviations of these.
 LIMITS = {"fp32": 1e-3, "fp16": 5e-2, "bf16": 4e-1}
 _ONLY_FP32 = ("onnxruntime cpu",)
@@ -33,10 +37,10 @@ class Cell:
 
     Attributes:
         part: Of `PARTS`.
-        ranker: Of the zoo.
+        ranker: Of the zoo, or the fused kernel.
         layout: ``flat`` or ``user_once``.
         runtime: Of its part.
-        precision: Of matrix products.
+        precision: Of matrix products; of the fused kernel, how a row is held.
     """
 
     part: str
@@ -64,7 +68,13 @@ def plan(
 
     A ranker's cells of a part follow each other, as they share what was built for it.
     """
-    return [
+    fused = [
+        Cell(FUSED, "lookup_dots", "flat", runtime, width)
+        for runtime in _FUSED_RUNTIMES
+        for width in _ROW_WIDTHS
+        if FUSED in parts
+    ]
+    return fused + [
         Cell(part, ranker, layout, runtime, precision)
         for part, runtimes in PARTS.items()
         if part in parts

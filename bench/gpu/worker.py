@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.gpu.cells import KERNELS, LIMITS, Cell
+from bench.gpu.cells import FUSED, KERNELS, LIMITS, Cell
 from bench.gpu.floors import Work, floor_us, work_of
 from bench.gpu.rankers import double_scores, make_ranker
 from optimize.samples import sample_requests
@@ -90,6 +90,12 @@ def run(cells: Sequence[Cell], settings: Settings, events: Path, folder: Path) -
         for cell in cells:
             tell(cell, "started")
             try:
+                if cell.part == FUSED:
+                    from bench.gpu.fused import run_fused
+
+                    status, why = run_fused(cell, settings, tell)
+                    tell(cell, "ended", status=status, why=why)
+                    continue
                 if built is None or built[0] != cell.ranker:
                     built = None  # one ranker's tables at a time
                     built = (cell.ranker, _build(cell.ranker, settings))

@@ -1,11 +1,12 @@
 """Every path is held against float64 first; what is wrong is not timed, what fails ends alone."""
 
 import json
+import sys
 
 import pytest
 
 from bench.gpu import worker
-from bench.gpu.cells import ALL_PARTS, LIMITS, PARTS, Cell, plan
+from bench.gpu.cells import ALL_PARTS, FUSED, LIMITS, PARTS, Cell, plan
 from bench.gpu.floors import Work, floor_us
 from bench.gpu.kernels import summary
 from bench.gpu.timing import Times, wall_times
@@ -54,11 +55,24 @@ def test_wrong_scores_are_not_timed(folder, monkeypatch):
     assert not any("with_copies" in each for each in events)
 
 
+def test_the_fused_kernel_and_its_twin_are_held_against_float64_too(folder, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    cells = [
+        Cell(FUSED, "lookup_dots", "flat", runtime, "int4")
+        for runtime in ("fused kernel", "twin, eager")
+    ]
+    events = events_of(cells, folder)
+    sys.modules.pop("optimize.kernels.lookup_dots_kernel", None)
+    assert [each["status"] for each in events if each["event"] == "ended"] == ["ok", "ok"]
+    assert sum("rows" in each for each in events) == 2 * len(SETTINGS.rows)
+
+
 class TestPlan:
     def test_no_two_cells_have_one_name_and_all_parts_have_cells(self):
         cells = plan()
         assert len({each.name for each in cells}) == len(cells)
-        assert [*dict.fromkeys(each.part for each in cells)] == [*PARTS]
+        assert [*dict.fromkeys(each.part for each in cells)] == [FUSED, *PARTS]
 
     def test_the_base_is_measured_in_fp32_alone(self):
         base = [each for each in plan() if each.runtime == "onnxruntime cpu"]
