@@ -41,6 +41,24 @@ class Work:
         return asdict(self)
 
 
+def work_at(few: Work, more: Work, rows: tuple[int, int], wanted: int) -> Work:
+    """Return the work for any number of rows: all of it grows along a line.
+
+    Args:
+        few: For the first of ``rows``.
+        more: For the second.
+        rows: Of both.
+        wanted: How many rows.
+    """
+
+    def grown(name: str) -> int:
+        start, end = (float(getattr(each, name)) for each in (few, more))
+        slope = (end - start) / (rows[1] - rows[0])
+        return round(start + slope * (wanted - rows[0]))
+
+    return Work(*(grown(name) for name in ("flops", "table_bytes", "weights", "io_bytes")))
+
+
 def work_of(module: torch.nn.Module, columns: Columns) -> Work:
     """Count what a ranker does for flat columns, by running it on the CPU once."""
     from torch.utils.flop_counter import FlopCounterMode

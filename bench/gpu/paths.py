@@ -13,12 +13,14 @@ from optimize.runtimes import open_predictor, physical_cores
 from optimize.runtimes.cuda_graphs import GraphOptions, GraphPredictor
 from optimize.samples import sample_tensors
 from optimize.static_inputs import columns_of
-from optimize.torch_program import PROGRAM, load_program, program_on, save_program
+from optimize.torch_program import PROGRAM, save_program
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from torch.export import ExportedProgram
 
     from bench.gpu.cells import Cell
     from rankers.features import Signature
@@ -71,12 +73,15 @@ def capture_program(
     return seal(folder, Manifest("suite", "torch", PROGRAM, signature, **made))
 
 
-def open_path(cell: Cell, program: Artifact, device: str, rows: Sequence[int]) -> Opened:
+def open_path(
+    cell: Cell, program: Artifact, loaded: ExportedProgram, device: str, rows: Sequence[int]
+) -> Opened:
     """Open a cell's runtime.
 
     Args:
         cell: Which.
         program: Of `capture_program`, in the cell's layout.
+        loaded: The same, on the device.
         device: Of all but ONNX Runtime, which is the base on the CPU.
         rows: The numbers of rows that will be measured: the buckets of CUDA graphs.
 
@@ -85,7 +90,7 @@ def open_path(cell: Cell, program: Artifact, device: str, rows: Sequence[int]) -
     """
     if cell.runtime == "onnxruntime cpu":
         return Opened("cpu", _onnxruntime(program))
-    module: Any = program_on(load_program(program.model_path), device).module(check_guards=False)
+    module: Any = loaded.module(check_guards=False)
     narrow_products(module, cell.precision)  # type: ignore[arg-type]
     if cell.runtime.startswith("cuda graphs") or cell.runtime == "max-autotune":
         return _graphs(cell, program, module, device, rows)

@@ -1,6 +1,6 @@
 """The zoo at its published sizes with random weights: what a ranker costs depends on no weight.
 
-Tables have 100,000 rows each, so that together they are many times a GPU's cache.
+Tables have 50,000 rows each, so that together they are many times a GPU's cache.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from rankers.features import Feature, Signature
 from rankers.zoo.catalogue import entry_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from torch import nn
 
@@ -33,7 +35,7 @@ def make_ranker(name: str, *, quick: bool = False) -> tuple[nn.Module, Signature
     import torch
 
     zoo = importlib.import_module(entry_of(name).module)
-    features = _features(entry_of(name).log, 100 if quick else 100_000)
+    features = _features(entry_of(name).log, 100 if quick else 50_000)
     signature = Signature(features)
     options: dict[str, Any] = zoo.options_for(signature) | (zoo.SMALL if quick else {})
     torch.manual_seed(0)
@@ -42,25 +44,31 @@ def make_ranker(name: str, *, quick: bool = False) -> tuple[nn.Module, Signature
     return module, signature
 
 
-def double_scores(module: nn.Module, columns: Columns) -> np.ndarray[Any, Any]:
+def double_scores(
+    module: nn.Module, requests: Sequence[Columns]
+) -> list[np.ndarray[Any, np.dtype[Any]]]:
     """Score flat columns in float64 on the CPU: what every path is compared with, ``[rows]``."""
     import copy
 
     import torch
 
-    exact = copy.deepcopy(module).double()
-    given = {name: torch.from_numpy(x) for name, x in columns.items()}
-    given = {name: x.double() if x.is_floating_point() else x for name, x in given.items()}
+    exact = copy.deepcopy(module).double()  # once: tables are large
     usual = torch.get_default_dtype()
     # What a module makes of plain numbers, a mask say, is to be float64 too: attention of torch
     # 2.13 on the CPU takes a float32 mask among float64 for something else, and says nothing.
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            scores: np.ndarray[Any, Any] = exact(**given).reshape(-1).numpy()
+            return [exact(**_doubles(each)).reshape(-1).numpy() for each in requests]
     finally:
         torch.set_default_dtype(usual)
-    return scores
+
+
+def _doubles(columns: Columns) -> dict[str, Any]:
+    import torch
+
+    given = {name: torch.from_numpy(x) for name, x in columns.items()}
+    return {name: x.double() if x.is_floating_point() else x for name, x in given.items()}
 
 
 def _features(log: str, rows: int) -> tuple[Feature, ...]:

@@ -7,10 +7,12 @@ import pytest
 
 from bench.gpu import worker
 from bench.gpu.cells import ALL_PARTS, FUSED, LIMITS, PARTS, Cell, plan
-from bench.gpu.floors import Work, floor_us
+from bench.gpu.floors import Work, floor_us, work_at, work_of
 from bench.gpu.kernels import summary
+from bench.gpu.rankers import make_ranker
 from bench.gpu.timing import Times, wall_times
 from bench.gpu.worker import Settings, run
+from optimize.samples import sample_requests
 
 GRAPHS = Cell("graphs", "deepfm", "flat", "cuda graphs", "fp32")
 CEILINGS = {"copy_bytes_per_s": 1e9, "launch_us": 2.0} | {f"{x}_flops_per_s": 1e9 for x in LIMITS}
@@ -48,7 +50,9 @@ def test_a_failing_cell_ends_alone_and_the_next_is_measured_at_every_size(folder
 
 def test_wrong_scores_are_not_timed(folder, monkeypatch):
     exact = worker.double_scores
-    monkeypatch.setattr(worker, "double_scores", lambda *given: exact(*given) + 1e-3)
+    monkeypatch.setattr(
+        worker, "double_scores", lambda *given: [each + 1e-3 for each in exact(*given)]
+    )
     events = events_of([GRAPHS], folder)
     assert events[-1]["status"] == "wrong"
     assert "of their deviation; the limit is 0.001" in events[-1]["why"]
@@ -91,6 +95,14 @@ class TestNumbers:
         assert found["bytes_us"] == pytest.approx(2.1)  # weights in two bytes
         assert found["flops_us"] == pytest.approx(3.0)
         assert found["floor_us"] == pytest.approx(5.0)
+
+    def test_work_for_more_rows_is_as_it_would_be_counted(self):
+        module, signature = make_ranker("deepfm", quick=True)
+        counted = [work_of(module, sample_requests(signature, [n]).flat()) for n in (8, 16, 50)]
+        assert work_at(*counted[:2], (8, 16), 50) == counted[2]
+        width = module.embedding.tables["item_0"].embedding_dim
+        assert counted[0].table_bytes == 8 * 26 * (1 + width) * 4  # a weight and a vector for each
+        assert counted[0].flops > 0
 
     def test_kernels_that_overlap_are_busy_once_and_gaps_are_between_them(self):
         spans = [(0.0, 4.0), (2.0, 5.0), (7.0, 8.0), (7.2, 7.5)]
