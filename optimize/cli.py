@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from optimize.children import die_with_parent
+from optimize.commands.buckets import buckets
 from optimize.commands.check import check
 from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, serve, stage,
-    stages,
+    buckets, capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, serve,
+    stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

@@ -1,9 +1,11 @@
 """Buckets pad as little as any so many could; every request runs in one of them, or in pieces."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from optimize.buckets import (
     padding_waste,
     workload_histogram,
 )
+from optimize.cli import main
 from rankers.errors import UserError
 
 HISTOGRAMS = st.dictionaries(st.integers(1, 60), st.integers(1, 9), min_size=1, max_size=9)
@@ -120,3 +123,22 @@ class TestWorkloads:
         found = workload_histogram(str(path))
         assert set(found) == set(range(20, 51))
         assert found == workload_histogram(str(path))
+
+
+class TestCommand:
+    def test_it_prints_sizes_profiles_and_waste(self, tmp_path):
+        path = tmp_path / "w.toml"
+        path.write_text('[candidates]\nkind = "histogram"\ncounts = [10, 100]\nweights = [3, 1]\n')
+        done = CliRunner().invoke(main, ["buckets", str(path), "--count", "2", "--json"])
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert found["sizes"] == [16, 104]
+        assert found["profiles"][1] == {"min": 17, "opt": 104, "max": 104}
+        assert found["padding_of_computed_rows"] == pytest.approx((3 * 6 + 4) / (3 * 16 + 104))
+        text = CliRunner().invoke(main, ["buckets", str(path), "--count", "2"]).stdout
+        assert "16  1 to 16 candidates, 75.0% of the runs" in text
+
+    def test_an_unknown_workload_is_one_line(self):
+        done = CliRunner().invoke(main, ["buckets", "fed"])
+        assert done.exit_code == 2
+        assert "did you mean 'feed'" in done.stderr
