@@ -16,10 +16,10 @@ from rankers.command_line import json_option, print_json
 def buckets(
     *, workload: str, count: int, multiple: int, greatest: int | None, as_json: bool
 ) -> None:
-    """Choose candidate buckets for WORKLOAD, for CUDA graphs, TensorRT profiles and warm-ups.
+    """Choose the candidate buckets that pad least for WORKLOAD.
 
     WORKLOAD is a name of `python -m bench workloads` or a .toml file. The choice is exact: no other
-    one of so many buckets pads fewer rows.
+    one of so many buckets pads fewer rows. They are for CUDA graphs, TensorRT profiles and warm-ups.
     """
     from optimize.buckets import choose_buckets, padding_waste, workload_histogram
 
