@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.chapters import chapter
+from bench.gpu.report import gpu_section
 from bench.results_file import Runs, load_results
 from bench.tables import environment_text
 from rankers.errors import UserError
@@ -63,6 +64,7 @@ def results_page(results: Path) -> str:
             machine = here[0][1].measurements[0].environment.machine
             pages.append(f"### Machine {machine}\n\n{line}.\n")
             pages += [_section(file, found) for file, found in here]
+    pages.append(gpu_section(results))
     return "\n".join(pages)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from optimize.devices import unmet_device
 from optimize.runtimes import DEPLOYABLE
 from optimize.versions import missing_library
 from rankers.errors import UserError
@@ -27,7 +28,13 @@ End = Literal["kept", "lost", "failed its gate", "failed", "skipped"]
 
 
 class Steps(Protocol):
-    """What a run can do."""
+    """What a run can do.
+
+    Attributes:
+        device: What it is for: ``cpu`` or ``cuda``.
+    """
+
+    device: str
 
     def stage(self, use: StageUse, source: Artifact) -> StageResult:
         """Run one stage and its gates, or raise `UserError`."""
@@ -119,6 +126,7 @@ def run_branches(
 
 def _run_branch(branch: Branch, source: Artifact, steps: Steps) -> BranchResult:
     missing = missing_library(name for use in branch.stages for name in use.stage.needs)
+    missing = missing or unmet_device((use.stage for use in branch.stages), steps.device)
     if missing:
         return BranchResult(branch.name, "skipped", missing)
     made = source

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from optimize.children import die_with_parent
+from optimize.commands.buckets import buckets
 from optimize.commands.check import check
 from optimize.commands.compare import compare
 from optimize.commands.deploy import deploy
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, compare, deploy, gain, gate, inspect, measure, recipes, report, run,
+    buckets, capture, check, compare, deploy, gain, gate, inspect, measure, recipes, report, run,
     sensitivity, serve, stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import file_sha256, fingerprint
+from optimize.devices import runtime_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +121,12 @@ class Gain:
 
 
 def gain_key(
-    made: Artifact, source: Artifact, captured: Artifact, candidates: Sequence[int]
+    made: Artifact,
+    source: Artifact,
+    captured: Artifact,
+    candidates: Sequence[int],
+    *,
+    device: str = "cpu",
 ) -> str:
     """Return a fingerprint of all that a gain depends on but the moment."""
     from bench.environment import environment
@@ -133,6 +139,7 @@ def gain_key(
             "machine": [here.machine, here.usable_cores, here.versions],
             "code": file_sha256(Path(__file__)),
         }
+        | ({} if device == "cpu" else {"device": device})
     )
 
 
@@ -144,6 +151,7 @@ def measure_gain(
     candidates: Sequence[int],
     seconds: float = 2.0,
     requests: RequestBatch | None = None,
+    device: str = "cpu",
 ) -> Gain:
     """Measure an artifact and the one it was made from, in turn and in drawn order.
 
@@ -154,6 +162,7 @@ def measure_gain(
         candidates: The sizes N of the requests, each measured alone.
         seconds: That each size may take about; slow artifacts take longer, for a few rounds.
         requests: To draw from in place of the evaluation's.
+        device: Where they run, if their formats can.
 
     Raises:
         UserError: One of them cannot be opened or does not score.
@@ -163,8 +172,8 @@ def measure_gain(
     from optimize.capture import load_evidence
 
     targets = [
-        open_artifact_target(made.folder, name="made"),
-        open_artifact_target(source.folder, name="input"),
+        open_artifact_target(each.folder, name=name, device=runtime_device(each.manifest, device))
+        for name, each in (("made", made), ("input", source))
     ]
     log = load_evidence(captured).evaluation if requests is None else requests
     speeds = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import file_sha256, fingerprint
+from optimize.devices import runtime_device
 from optimize.runtimes import DEPLOYABLE
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class Measured:
 
 
 def measurement_key(
-    artifacts: Mapping[str, Artifact], captured: Artifact, options: MeasureOptions
+    artifacts: Mapping[str, Artifact],
+    captured: Artifact,
+    options: MeasureOptions,
+    *,
+    device: str = "cpu",
 ) -> str:
     """Return a fingerprint of all that a measurement depends on but the moment."""
     from bench.environment import environment
@@ -92,11 +97,16 @@ def measurement_key(
             "machine": [here.machine, here.usable_cores, here.versions],
             "code": file_sha256(Path(__file__)),
         }
+        | ({} if device == "cpu" else {"device": device})
     )
 
 
 def measure_artifacts(
-    artifacts: Mapping[str, Artifact], captured: Artifact, options: MeasureOptions
+    artifacts: Mapping[str, Artifact],
+    captured: Artifact,
+    options: MeasureOptions,
+    *,
+    device: str = "cpu",
 ) -> Measured:
     """Measure artifacts in turn and choose.
 
@@ -105,6 +115,7 @@ def measure_artifacts(
         captured: The original. It is measured as well, as `EAGER`, and its evaluation requests are
             sent unless there is a workload.
         options: How much is sent.
+        device: Where each runs, if its format can.
 
     Raises:
         UserError: An artifact cannot be opened or does not score, or the workload is wrong.
@@ -118,7 +129,12 @@ def measure_artifacts(
     named = dict(artifacts) | {EAGER: captured}
     names = list(named)
     targets = [
-        open_artifact_target(each.folder, name=name, threads=options.threads)
+        open_artifact_target(
+            each.folder,
+            name=name,
+            threads=options.threads,
+            device=runtime_device(each.manifest, device),
+        )
         for name, each in named.items()
     ]
     requests = _workload(captured, options)

@@ -17,6 +17,11 @@ _OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
         click.Choice(["python", "onnxruntime"]),
         "Triton's backend; onnxruntime is in NVIDIA's image only [python].",
     ),
+    (
+        "accelerator",
+        click.Choice(["none", "cuda", "tensorrt"]),
+        "ONNX Runtime's provider on a GPU, in NVIDIA's image [none].",
+    ),
     ("instances", int, "Processes that each run one batch at a time [one a physical core]."),
     ("threads", int, "Threads of ONNX Runtime in one instance [1]."),
     ("max_batch_size", int, "Requests joined into one run at most [16]."),

@@ -31,6 +31,7 @@ from optimize.branching import Chosen, branches_json, run_branches
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
 from optimize.children import Limits, run_child
+from optimize.devices import no_cuda, runtime_device, unmet_device
 from optimize.gain import Gain, gain_key
 from optimize.measuring import Measured, measurement_key
 from optimize.runtimes import DEPLOYABLE
@@ -180,6 +181,7 @@ def run_recipe(
     limits: Limits,
     observer: Observer | None = None,
     measure_gain: MeasureGain | None = None,
+    device: str = "cpu",
 ) -> Run:
     """Take a ranker through a recipe.
 
@@ -191,6 +193,8 @@ def run_recipe(
         observer: Is told how it goes on.
         measure_gain: Tells what an artifact gained over another at the recipe's sizes; by default
             they are measured in a child process.
+        device: Where artifacts are judged and measured, if their format can run there. Branches
+            that are for another one are skipped; where there is none, all run on the CPU.
 
     Returns:
         The run, also written to ``OUT/run.json``. A failed gate ends it early, unless the stage is
@@ -198,10 +202,19 @@ def run_recipe(
         input.
 
     Raises:
-        UserError: A step could not be done at all, or another run is working in ``out``.
+        UserError: A step could not be done at all, a stage is for a device that is not there, or
+            another run is working in ``out``.
     """
+    observer = observer or Silent()
+    missing = no_cuda() if device == "cuda" else None
+    if missing:
+        observer.noticed(f"--device cuda: skipped: {missing}; the run goes on on the CPU")
+        device = "cpu"
+    unmet = unmet_device((use.stage for use in recipe.stages), device)
+    if unmet:
+        raise UserError(f"recipe {recipe.name!r}: {unmet}")
     with _only_run_in(out):
-        steps = _Steps(recipe, out, limits, observer or Silent(), measure_gain)
+        steps = _Steps(recipe, out, limits, observer, measure_gain, device=device)
         result = steps.capture(ranker)
         for use in recipe.stages:
             if not result.artifact.passed:
@@ -263,6 +276,7 @@ class _Steps:
     """The steps of one run, numbered as they come.
 
     Attributes:
+        device: Where artifacts are judged and measured.
         results: Of the steps that were done, in order.
     """
 
@@ -273,7 +287,10 @@ class _Steps:
         limits: Limits,
         observer: Observer,
         measure_gain: MeasureGain | None,
+        *,
+        device: str,
     ) -> None:
+        self.device = device
         self._measure_gain = measure_gain or self._gain_in_child
         self._recipe = recipe
         self._out = out
@@ -321,13 +338,13 @@ class _Steps:
         if self._captured is None:
             raise AssertionError("capture comes first")
         self._begin("measure")
-        key = measurement_key(measured, self._captured, options)
+        key = measurement_key(measured, self._captured, options, device=self.device)
         folder = self._store / f"measure-{key[:16]}"
         if not folder.exists():
             named = [f"{name}={each.folder}" for name, each in measured.items()]
             arguments = ["measure", *named, "--against", str(self._captured.folder)]
             settings = ["--options", json.dumps(options.to_json()), "--out", str(folder)]
-            self._child("measure", [*arguments, *settings])
+            self._child("measure", [*arguments, *settings, *self._on_device()])
         return Measured.read(folder)
 
     def keep(self, artifact: Artifact, notes: tuple[str, ...]) -> Artifact:
@@ -374,12 +391,12 @@ class _Steps:
         """Measure, unless it was done before: a second measurement might choose otherwise."""
         if self._captured is None:
             raise AssertionError("capture comes first")
-        key = gain_key(made, source, self._captured, candidates)
+        key = gain_key(made, source, self._captured, candidates, device=self.device)
         kept = self._store / f"gain-{key[:16]}.json"
         if not kept.is_file():
             arguments = ["gain", str(made.folder), "--over", str(source.folder)]
             arguments += ["--data", str(self._captured.folder)]
-            arguments += ["--candidates", ",".join(map(str, candidates))]
+            arguments += ["--candidates", ",".join(map(str, candidates)), *self._on_device()]
             write_atomically(kept, json.dumps(self._child("gain", arguments), indent=1) + "\n")
         return Gain.from_json(json.loads(kept.read_bytes()))
 
@@ -394,6 +411,7 @@ class _Steps:
                 "gates": self._recipe.gates_json(),
                 "code": self._gates_code,
             }
+            | ({} if self._runs_on(made) == "cpu" else {"device": self._runs_on(made)})
         )
         folder = self._out / "artifacts" / f"{self._number}-{name}-{key[:8]}"
         judged = self._open_cached(folder)
@@ -412,8 +430,16 @@ class _Steps:
             raise AssertionError("capture comes first")
         limits = json.dumps(self._recipe.gates_json())
         arguments = ["gate", str(made.folder), "--against", str(self._captured.folder)]
+        arguments += self._on_device()
         said = self._child(f"{name}-gate", [*arguments, "--limits", limits])
         return tuple(Verdict(**each) for each in said["verdicts"])
+
+    def _on_device(self) -> list[str]:
+        """Return the option of a child on another device than the CPU."""
+        return [] if self.device == "cpu" else ["--device", self.device]
+
+    def _runs_on(self, artifact: Artifact) -> str:
+        return runtime_device(artifact.manifest, self.device)
 
     def _open_cached(self, folder: Path) -> Artifact | None:
         """Open what an earlier run left; what is damaged is said by name and made again."""

@@ -48,6 +48,18 @@ def load_program(path: Path) -> ExportedProgram:
     return torch.export.load(path)
 
 
+def program_on(program: ExportedProgram, device: str) -> ExportedProgram:
+    """Move a program to a device, in place: its weights, and what its operators make there.
+
+    An exported program makes its ranges and zeros on the device that it was exported on.
+    """
+    if device == "cpu":
+        return program
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(program, device)
+
+
 def _refuse(name: str, content: bytes) -> str | None:
     """Say why an archive's member must not be loaded, or None."""
     import torch

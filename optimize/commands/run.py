@@ -15,6 +15,13 @@ from rankers.command_line import json_option, print_json
 @click.argument("ranker")
 @click.option("--recipe", default="cpu-fp32", show_default=True, help="A name or a .toml file.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where artifacts are judged and measured, if their format can run there.",
+)
 @click.option("--time-limit", type=click.FloatRange(min=1), help="Seconds for each step.")
 @click.option("--memory-limit", type=click.FloatRange(min=0.1), help="GiB for each step.")
 @json_option
@@ -23,6 +30,7 @@ def run(
     ranker: str,
     recipe: str,
     out: Path,
+    device: str,
     time_limit: float | None,
     memory_limit: float | None,
     as_json: bool,
@@ -43,7 +51,9 @@ def run(
         limits = dataclasses.replace(limits, memory_bytes=int(memory_limit * 2**30))
     observer = TerminalObserver()
     try:
-        result = run_recipe(ranker, load_recipe(recipe), out, limits=limits, observer=observer)
+        result = run_recipe(
+            ranker, load_recipe(recipe), out, limits=limits, observer=observer, device=device
+        )
     finally:
         observer.stop()
     if as_json:

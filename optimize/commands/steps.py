@@ -62,8 +62,15 @@ def stage(name: str, artifact: Path, store: Path, options: str, data: Path | Non
     required=True,
     help="The captured original: a capture folder of a run.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where formats that can run there are run.",
+)
 @click.option("--limits", default="{}", help='As JSON: {"parity": {…}, "quality": {…}, …}.')
-def gate(artifact: Path, against: Path, limits: str) -> None:
+def gate(artifact: Path, against: Path, device: str, limits: str) -> None:
     """Judge ARTIFACT against the captured original; print the verdicts."""
     from optimize.artifact import open_artifact
     from optimize.gates import judge
@@ -77,6 +84,7 @@ def gate(artifact: Path, against: Path, limits: str) -> None:
         held.quality,
         ranking=held.ranking,
         slices=held.slices,
+        device=device,
     )
     print_json({"verdicts": [each.to_json() for each in verdicts]})
 
@@ -92,9 +100,18 @@ def gate(artifact: Path, against: Path, limits: str) -> None:
     required=True,
     help="The captured ranker, whose evaluation requests are sent.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where formats that can run there are run.",
+)
 @click.option("--candidates", default="50", show_default=True, help="N of the requests.")
 @click.option("--seconds", default=2.0, show_default=True, help="For each N, about.")
-def gain(artifact: Path, over: Path, data: Path, candidates: str, seconds: float) -> None:
+def gain(
+    *, artifact: Path, over: Path, data: Path, device: str, candidates: str, seconds: float
+) -> None:
     """Measure ARTIFACT and what it was made from in turn; print what was gained."""
     from optimize.artifact import open_artifact
     from optimize.gain import measure_gain
@@ -105,6 +122,7 @@ def gain(artifact: Path, over: Path, data: Path, candidates: str, seconds: float
         open_artifact(data),
         candidates=_counts(candidates),
         seconds=seconds,
+        device=device,
     )
     print_json(found.to_json())
 

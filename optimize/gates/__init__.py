@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optimize.capture import load_evidence, score_batch
+from optimize.devices import runtime_device
 from optimize.gates.parity import parity_verdict
 from optimize.gates.quality import quality_verdict
 from optimize.gates.ranking import ranking_verdict
@@ -53,6 +54,7 @@ def judge(
     *,
     ranking: RankingLimits | None = None,
     slices: SliceLimits | None = None,
+    device: str = "cpu",
 ) -> tuple[Verdict, ...]:
     """Let every gate look at ``artifact``.
 
@@ -63,6 +65,7 @@ def judge(
         quality: Limits of the quality gate; no other gate is asked if scores are not even finite.
         ranking: Limits of the ranking gate; without them it is not asked.
         slices: Limits of the gate of slices; without them it is not asked.
+        device: Where the artifact scores, if its format can.
 
     Returns:
         One verdict for each gate that was asked.
@@ -70,7 +73,7 @@ def judge(
     # Slices are cut by the original's features, also by those that the artifact no longer reads.
     original = captured.manifest.signature
     return judge_predictor(
-        open_predictor(artifact),
+        open_predictor(artifact, device=runtime_device(artifact.manifest, device)),
         load_evidence(captured),
         replace(original, score=artifact.manifest.signature.score),
         parity,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from optimize.runtimes import cuda_graphs
 from optimize.samples import sample_requests
-from optimize.torch_program import load_program
+from optimize.torch_program import load_program, program_on
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _COMPILED_CANDIDATES = ((1,), (5,), (7,), (2, 3))
 
 
 def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
-    """Open a torch.export program.
+    """Open a torch.export program, or capture it as CUDA graphs where its settings say so.
 
     One with the setting ``compile`` is compiled here, which takes from seconds to minutes, so that
     no request has to wait for it.
@@ -31,10 +32,12 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"device {device!r} was asked for, but torch sees no GPU here")
+    manifest = artifact.manifest
+    if cuda_graphs.SETTING in manifest.settings:
+        return cuda_graphs.open_artifact(artifact, device=device, threads=threads)
     if device == "cpu":
         torch.set_num_threads(threads)
-    manifest = artifact.manifest
-    module: Any = load_program(artifact.model_path).module().to(device)
+    module: Any = program_on(load_program(artifact.model_path), device).module()
     compiled = bool(manifest.settings.get("compile"))
     if compiled:
         module = torch.compile(module, dynamic=True)

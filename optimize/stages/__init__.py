@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
     "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
+    "cuda_graphs": "optimize.stages.cuda_graphs:CudaGraphs",
     "drop_fields": "optimize.stages.drop_fields:DropFields",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
@@ -51,6 +52,8 @@ class Stage(Protocol):
         needs: Distributions that must be installed; their versions are part of the cache key.
         code: What else in `optimize` decides the result, as patterns of files; part of the cache
             key as well, as the stage's own file is.
+
+    One whose result is for some devices alone says ``devices``, of `optimize.devices.DEVICES`.
 
     One whose options name files has a property ``reads`` with their paths: what is in them is part
     of the cache key. One that makes its result for the CPU at hand has ``made_for_cpu = True``: so

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from optimize.buckets import Buckets
+from optimize.triton.gpu_config import Accelerator, accelerate, check_accelerator
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
 from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
@@ -57,6 +59,8 @@ class ServingOptions:
         max_candidates: The largest request that is answered.
         warm_up_candidates: Request sizes that every instance runs before the model is READY.
         keep_versions: Deployed versions that are kept; older ones are removed.
+        accelerator: ``cuda`` or ``tensorrt``: the provider of ONNX Runtime on a GPU, behind the
+            backend ``onnxruntime`` (optimize/triton/gpu_config.py).
     """
 
     backend: Backend = "python"
@@ -69,6 +73,7 @@ class ServingOptions:
     max_candidates: int = 4096
     warm_up_candidates: tuple[int, ...] = field(default=(1, 20, 100, 700))
     keep_versions: int = 3
+    accelerator: Accelerator = "none"
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
@@ -76,6 +81,7 @@ class ServingOptions:
                 f"serving option backend is {self.backend!r}; "
                 f"{nearest(self.backend, get_args(Backend))}"
             )
+        check_accelerator(self.accelerator, self.backend)
         for name, least in (
             ("instances", LEAST_INSTANCES),
             ("threads", 1),
@@ -160,6 +166,8 @@ def serving_config(
     )
     if ragged and options.backend == "onnxruntime":
         _set_ragged(config, ragged_source(signature).name)
+    sizes = sorted({*options.warm_up_candidates, options.max_candidates})
+    accelerate(config, options.accelerator, signature, Buckets(tuple(sizes)))
     _set_parameters(config, artifact, options, artifacts)
     return config
 

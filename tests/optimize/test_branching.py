@@ -1,15 +1,18 @@
 """Branches end alone; what passed is measured, and the rest of the run says why it lost."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 from optimize.artifact import Artifact, Verdict
 from optimize.branches import Branch, MeasureOptions
 from optimize.branching import run_branches
-from optimize.pipeline import StageResult
-from optimize.recipe import StageUse, load_recipe
+from optimize.children import default_limits
+from optimize.pipeline import Silent, StageResult, run_recipe
+from optimize.recipe import Recipe, StageUse, load_recipe
 from optimize.stages import make_stage
 from optimize.triton.deployable import find_deployable
 from rankers.errors import UserError
@@ -17,6 +20,8 @@ from rankers.errors import UserError
 
 class Steps:
     """Stages that give artifacts made beforehand; measuring that does not work."""
+
+    device = "cpu"
 
     def __init__(self, made):
         self.made, self.asked = made, []
@@ -123,3 +128,38 @@ def test_a_mistake_in_branches_is_said_in_one_line(tmp_path, text, said):
         load_recipe(str(tmp_path / "mine.toml"))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+class TestWithoutAGpu:
+    WHY = "no CUDA device: torch .* is built without CUDA"
+
+    def test_a_branch_for_one_is_skipped_before_anything_is_made(self, captured):
+        steps = Steps({})
+        branches = (branch("graphs", "cuda_graphs"),)
+        (ended,) = run_branches(branches, captured, steps, MeasureOptions()).branches
+        assert ended.end == "skipped"
+        assert re.match(self.WHY, ended.reason)
+        assert steps.asked == []
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_a_recipe_for_one_is_refused_before_anything_is_made(self, device, tmp_path):
+        recipe = Recipe("graphs", "", (StageUse("cuda_graphs", make_stage("cuda_graphs", {})),))
+        observer = Noticing()
+        with pytest.raises(UserError, match=rf"recipe 'graphs': {self.WHY}"):
+            run_recipe(
+                "nobody.py:ranker", recipe, tmp_path / "out", limits=default_limits(),
+                observer=observer, device=device,
+            )  # fmt: skip
+        assert len(observer.noticed_lines) == (device == "cuda")
+        assert not (tmp_path / "out").exists()
+
+
+class Noticing(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.noticed_lines = []
+
+    def noticed(self, message):
+        self.noticed_lines.append(message)

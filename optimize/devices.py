@@ -1,0 +1,61 @@
+"""Which devices a run can use, and why one cannot be had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from optimize.artifact import Manifest
+
+DEVICES = ("cpu", "cuda")
+# The formats that have a runtime on a GPU; every other one runs on the CPU wherever the run is.
+_ON_CUDA = ("torch",)
+
+
+def no_cuda() -> str | None:
+    """Say in a line why there is no CUDA device; None if there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"no CUDA device: torch {torch.__version__} is built without CUDA"
+    return (
+        f"no CUDA device: torch {torch.__version__} for CUDA {torch.version.cuda} sees none; "
+        "nvidia-smi says whether the driver does"
+    )
+
+
+def unmet_device(stages: Iterable[Any], device: str) -> str | None:
+    """Say why a run on a device cannot have stages that are for others; None if it can.
+
+    Args:
+        stages: Each may say ``devices``: what its result is for.
+        device: The run's.
+    """
+    wanting = [each for each in stages if device not in getattr(each, "devices", DEVICES)]
+    if not wanting:
+        return None
+    return no_cuda() or f"the run is on {device}: give it --device {wanting[0].devices[0]}"
+
+
+def require_device(device: str) -> None:
+    """Raise unless a device is there.
+
+    Raises:
+        UserError: It is unknown, or there is none.
+    """
+    if device not in DEVICES:
+        raise UserError(f"device {device!r} is unknown; it is {' or '.join(DEVICES)}")
+    missing = no_cuda() if device == "cuda" else None
+    if missing:
+        raise UserError(missing)
+
+
+def runtime_device(manifest: Manifest, device: str) -> str:
+    """Return where an artifact runs in a run on ``device``: there, or on the CPU if it must."""
+    return device if manifest.format in _ON_CUDA else "cpu"

@@ -1,0 +1,1 @@
+"""Kernels of our own, each with a twin in plain torch that says what it computes."""

@@ -1,0 +1,99 @@
+"""Configs for a GPU say what Triton's documents ask for, and read back as written."""
+
+from dataclasses import replace
+
+import pytest
+from tiny_ranker import SIGNATURE
+
+from optimize.buckets import Buckets
+from optimize.triton.config import ServingOptions, config_text, read_config, serving_config
+from optimize.triton.gpu_config import use_plan
+from rankers.errors import UserError
+
+
+def config_of(artifact, **options):
+    given = {"backend": "onnxruntime", "max_batch_size": 4, "max_candidates": 1000} | options
+    config = serving_config(artifact, "tiny", ServingOptions(**given), {1: "key"})
+    return read_config(config_text(config), "config.pbtxt")
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "tensorrt"])
+def test_instances_are_the_gpus_and_buffers_are_pinned(accelerator, tiny_artifact):
+    config = config_of(tiny_artifact, accelerator=accelerator)
+    (group,) = config.instance_group
+    assert (group.kind, group.name) == (group.KIND_GPU, "tiny_gpu")
+    assert config.optimization.input_pinned_memory.enable
+    assert config.optimization.output_pinned_memory.enable
+    assert {each.inputs["item_int64"].dims[0] for each in config.model_warmup} == {1, 20, 100, 700}
+
+
+def test_cuda_is_what_gpu_instances_use_without_being_asked(tiny_artifact):
+    config = config_of(tiny_artifact, accelerator="cuda")
+    assert not config.optimization.execution_accelerators.gpu_execution_accelerator
+
+
+def test_tensorrt_has_one_profile_from_one_candidate_to_the_most(tiny_artifact):
+    config = config_of(tiny_artifact, accelerator="tensorrt")
+    (chosen,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert chosen.name == "tensorrt"
+    shapes = {name: chosen.parameters[f"trt_profile_{name}_shapes"] for name in ("min", "max")}
+    assert shapes["min"] == "user_int64:1x4,user_float32:1x4,item_int64:1x1x1,item_float32:1x1x2"
+    assert shapes["max"] == (
+        "user_int64:4x4,user_float32:4x4,item_int64:4x1000x1,item_float32:4x1000x2"
+    )
+    assert "item_int64:1x100x1" in chosen.parameters["trt_profile_opt_shapes"]
+    assert chosen.parameters["trt_engine_cache_enable"] == "1"
+
+
+def test_tensorrt_refuses_the_ragged_inputs_of_a_user_once_artifact(tiny_artifact):
+    once = replace(tiny_artifact, manifest=replace(tiny_artifact.manifest, layout="user_once"))
+    with pytest.raises(UserError, match="deploy it with accelerator 'cuda'"):
+        config_of(once, accelerator="tensorrt")
+    assert config_of(once, accelerator="cuda").batch_input
+
+
+def test_without_an_accelerator_nothing_changes(tiny_artifact):
+    config = config_of(tiny_artifact)
+    (group,) = config.instance_group
+    assert group.kind == group.KIND_CPU
+    assert not config.HasField("optimization")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"accelerator": "tensort"}, "accelerator is 'tensort'.*'tensorrt'"),
+        ({"accelerator": "cuda", "backend": "python"}, "'cuda' is of the backend onnxruntime"),
+    ],
+)
+def test_an_accelerator_that_makes_no_sense_is_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        ServingOptions(**options)
+
+
+class TestPlan:
+    @pytest.fixture
+    def config(self, tiny_artifact):
+        config = serving_config(tiny_artifact, "tiny", ServingOptions(backend="onnxruntime"), {})
+        use_plan(config, SIGNATURE, Buckets((8, 64)))
+        return read_config(config_text(config), "config.pbtxt")
+
+    def test_each_bucket_has_a_graph_that_is_replayed_for_its_own_shape_alone(self, config):
+        assert config.optimization.cuda.graphs
+        specs = config.optimization.cuda.graph_spec
+        assert [list(each.input["item_float32"].dim) for each in specs] == [[8, 2], [64, 2]]
+        for each in specs:
+            assert each.graph_lower_bound.batch_size == each.batch_size == 1
+            assert dict(each.graph_lower_bound.input) == dict(each.input)
+            assert set(each.input) == {tensor.name for tensor in config.input}
+
+    def test_it_is_a_plan_on_the_gpu_with_no_threads_of_a_cpu(self, config):
+        assert (config.platform, config.backend) == ("tensorrt_plan", "")
+        assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
+        assert not {name for name in config.parameters if "thread" in name}
+        assert "signature" in config.parameters
+
+    def test_ragged_inputs_are_refused(self, tiny_artifact):
+        config = serving_config(tiny_artifact, "tiny", ServingOptions(), {})
+        with pytest.raises(UserError, match="a TensorRT plan takes dense inputs"):
+            use_plan(config, SIGNATURE, Buckets((8,)))
