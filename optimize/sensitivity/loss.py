@@ -125,7 +125,7 @@ class Reference:
 
     def _agreement(self, scores: Array) -> dict[str, float]:
         offsets = self.requests.offsets
-        old, new = compared(self.scores, scores, offsets, self.kind)
+        old, new = compared(self.scores, scores, offsets, self.kind, meant=self.scores)
         found = {}
         for name, values in (
             ("kendall", kendall(old, new, offsets)),
