@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
 from client.gathering import Gathering, Heard
-from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+from client.ranking import (
+    AT_ONCE,
+    DRAIN_S,
+    Ranking,
+    best,
+    check_at_once,
+    check_k,
+    merged,
+    ranking_request,
+    same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +51,7 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         """Return the scores of several requests. As `RankerClient.rank_many`."""
         self._fleet.check_process()
+        check_at_once(at_once)
         timeout_s = self._budget_s(timeout_s)
         served = await self._described()
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from client.channel import Trouble, explain, open_channel, too_late, trouble
-from client.errors import RankClientError, ServerOverloaded
+from client.channel import Trouble, explain, open_channel, says_ready, too_late, trouble
+from client.errors import ModelNotFound, RankClientError, ServerOverloaded
 from client.policies.balancing import Full, Replica, can_spare, pick
 from client.policies.budget import ExtraLoad
 from client.policies.hedging import RollingP95
@@ -185,7 +185,7 @@ class Fleet:
     def explained(self, place: int, error: grpc.RpcError, timeout_s: float) -> RankClientError:
         """Return what a failed call means, as an exception to raise."""
         each = self.endpoints[place]
-        return explain(error, each.stub, each.url, self.model, timeout_s)
+        return explain(error, each.stub, each.url, self.model, timeout_s, metadata=each.metadata)
 
     def too_late(self, timeout_s: float) -> RankClientError:
         """Return what a missed deadline is, as an exception to raise."""
@@ -226,6 +226,11 @@ class Fleet:
                 response = each.stub.ModelConfig(
                     request, timeout=timeout_s, metadata=each.metadata or None
                 )
+                if response.config.name != self.model:
+                    raise ModelNotFound(
+                        f"the server at {each.url} described model {response.config.name!r} when "
+                        f"asked for {self.model!r}: see what serves there"
+                    )
                 return ServedModel.from_config(response.config, each.url)
             except grpc.RpcError as error:
                 failed = failed or self.explained(place, error, timeout_s)
@@ -270,10 +275,7 @@ class Fleet:
 
     def _probe(self, place: int) -> None:
         def end(ended: Ended) -> None:
-            ready = bool(
-                ended.response is not None
-                and service_pb2.ModelReadyResponse.FromString(ended.response).ready
-            )
+            ready = says_ready(ended)
             with self._lock:
                 self.replicas[place].health.probed(time.monotonic(), ready=ready)
                 self.counts["probes"] += 1

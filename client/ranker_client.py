@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
 from client.gathering import Gathering, Heard
-from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+from client.ranking import (
+    AT_ONCE,
+    DRAIN_S,
+    Ranking,
+    best,
+    check_at_once,
+    check_k,
+    merged,
+    ranking_request,
+    same,
+)
 from client.unhurried import LONGEST_S
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ class RankerClient(Ranking):
             RankClientError: As `rank` does; one request that fails fails them all.
         """
         self._fleet.check_process()
+        check_at_once(at_once)
         timeout_s = self._budget_s(timeout_s)
         served = self._described()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from client.errors import InvalidRequest
 from client.fleet import Fleet
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
-from rankers.requests import RequestError
+from client.sent_metadata import sendable
+from rankers.requests import RankingRequest, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import grpc
 
     from client.served_model import Question, ServedModel
-    from rankers.requests import Array, RankingRequest
+    from rankers.requests import Array
 
 # How many calls of one `rank_many` are under way at once.
 AT_ONCE = 16
@@ -44,7 +46,7 @@ class Ranking:
         latencies: Keep a histogram of what `rank` and `rank_many` took, for `metrics`.
 
     Raises:
-        InvalidRequest: There is no URL.
+        InvalidRequest: There is no URL, or an option or piece of metadata is none that can be.
     """
 
     def __init__(
@@ -63,8 +65,8 @@ class Ranking:
             raise InvalidRequest(f"model {model!r}: no URL was given; give one host:port or more")
         self.url = ", ".join(urls)
         self.model = model
-        self.timeout_s = timeout_s
-        sent = tuple((metadata or {}).items())
+        self.timeout_s = _seconds(timeout_s)
+        sent = sendable(metadata or {})
         self._latencies = Histogram() if latencies else None
         self._fleet = Fleet(urls, model, policies or Policies(), credentials, sent)
 
@@ -86,10 +88,7 @@ class Ranking:
         return prometheus(self.model, self.counts(), self.replicas(), self._latencies)
 
     def _budget_s(self, timeout_s: float | None) -> float:
-        given = self.timeout_s if timeout_s is None else timeout_s
-        if math.isnan(given):
-            raise InvalidRequest("timeout_s is nan; give seconds")
-        return given
+        return self.timeout_s if timeout_s is None else _seconds(timeout_s)
 
     def _took(self, began: float) -> None:
         if self._latencies is not None:
@@ -101,6 +100,11 @@ class Ranking:
         asked = []
         for place, each in enumerate(requests):
             try:
+                if not isinstance(each, RankingRequest):
+                    raise RequestError(  # noqa: TRY301 - as what does not fit
+                        f"got a {type(each).__name__} as a request; expected a RankingRequest: "
+                        "`request` of the client makes one"
+                    )
                 asked.append(served.split(each))
             except RequestError as error:
                 which = f"request {place} of {len(requests)}: " if len(requests) > 1 else ""
@@ -111,6 +115,22 @@ class Ranking:
 
     def _describing_s(self, timeout_s: float) -> float:
         return max(timeout_s, 5.0)
+
+
+def _seconds(given: Any) -> float:
+    if not isinstance(given, Real) or math.isnan(given):
+        raise InvalidRequest(f"timeout_s is {given!r:.40}; give seconds")
+    return float(given)
+
+
+def check_at_once(at_once: int) -> None:
+    """Check how many calls may be under way.
+
+    Raises:
+        InvalidRequest: None may.
+    """
+    if at_once < 1:
+        raise InvalidRequest(f"at_once is {at_once}; let 1 call or more be under way")
 
 
 def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:
@@ -141,4 +161,14 @@ def same(one: ServedModel, other: ServedModel) -> bool:
     return (one.signature, one.max_candidates) == (other.signature, other.max_candidates)
 
 
-__all__ = ["AT_ONCE", "DRAIN_S", "Ranking", "best", "check_k", "merged", "ranking_request", "same"]
+__all__ = [
+    "AT_ONCE",
+    "DRAIN_S",
+    "Ranking",
+    "best",
+    "check_at_once",
+    "check_k",
+    "merged",
+    "ranking_request",
+    "same",
+]
