@@ -116,7 +116,7 @@ class Fleet:
             try:
                 place = pick(self.replicas, now, self.random, but=but)
             except Full as error:
-                self.counts["shed"] += 1
+                self.counts["shed"] += not but  # else it is a retry or hedge that did not go out
                 raise ServerOverloaded(
                     f"model {self.model!r} at {self.urls}: as many requests are under way as are "
                     "answered quickly: send fewer at once, or serve more replicas"

@@ -57,7 +57,7 @@ class TestTheRollingP95:
 class TestTheGradientLimit:
     def test_grows_while_answers_stay_as_quick(self):
         limit = GradientLimit()
-        for _ in range(200):
+        for _ in range(1000):
             limit.answered(0.01, limit.limit)
         assert limit.limit > 50
 
@@ -66,7 +66,7 @@ class TestTheGradientLimit:
         for _ in range(600):
             limit.answered(0.01, limit.limit)
         before = limit.limit
-        for _ in range(60):
+        for _ in range(400):
             limit.answered(0.2, limit.limit)
         assert limit.limit < before / 2
         for _ in range(1000):
@@ -85,7 +85,18 @@ class TestTheGradientLimit:
             limit.answered(1.0, limit.limit)
         for _ in range(600):
             limit.answered(0.01, limit.limit)
-        assert limit._long_s < 0.1
+        assert limit._usual_s < 0.02
+
+    def test_takes_what_is_answered_under_overload_for_no_more_usual_than_it_is(self):
+        limit = GradientLimit()
+        for _ in range(100):
+            limit.answered(0.01, 1)
+        for _ in range(5000):
+            limit.answered(0.1, limit.limit)
+        assert limit.limit < 10
+        for _ in range(1000):  # found so with little to do: it did become slower
+            limit.answered(0.1, 1)
+        assert limit._usual_s > 0.09
 
 
 class TestHealth:
