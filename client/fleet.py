@@ -109,27 +109,31 @@ class Fleet:
         Raises:
             ServerOverloaded: All have as much under way as they answer quickly.
         """
-        now = time.monotonic()
-        with self._lock:
-            self._look_for_silence(now)
-            probes = [p for p, each in enumerate(self.replicas) if each.health.take_probe(now)]
-            try:
-                place = pick(self.replicas, now, self.random, but=but)
-            except Full as error:
-                self.counts["shed"] += not but  # else it is a retry or hedge that did not go out
-                raise ServerOverloaded(
-                    f"model {self.model!r} at {self.urls}: as many requests are under way as are "
-                    "answered quickly: send fewer at once, or serve more replicas"
-                ) from error
-            if place is not None and extra and not self._take_extra(extra):
-                place = None
-            if place is not None:
-                self.replicas[place].under_way += 1
-                self.counts["calls"] += 1
-                if self.counts["calls"] % _COMPARE_EVERY == 0:
-                    self._compare(now)
-        for each in probes:
-            self._probe(each)
+        now, probes = time.monotonic(), []
+        try:
+            with self._lock:
+                self._look_for_silence(now)
+                probes = [p for p, each in enumerate(self.replicas) if each.health.take_probe(now)]
+                return self._pick(now, but, extra)
+        finally:  # those that were taken are sent, too, when all others are at their limits
+            for each in probes:
+                self._probe(each)
+
+    def _pick(self, now: float, but: frozenset[int], extra: str) -> int | None:
+        try:
+            place = pick(self.replicas, now, self.random, but=but)
+        except Full as error:
+            self.counts["shed"] += not but  # else it is a retry or hedge that did not go out
+            raise ServerOverloaded(
+                f"model {self.model!r} at {self.urls}: as many requests are under way as are "
+                "answered quickly: send fewer at once, or serve more replicas"
+            ) from error
+        if place is None or (extra and not self._take_extra(extra)):
+            return None
+        self.replicas[place].under_way += 1
+        self.counts["calls"] += 1
+        if self.counts["calls"] % _COMPARE_EVERY == 0:
+            self._compare(now)
         return place
 
     @property

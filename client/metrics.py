@@ -30,6 +30,7 @@ _HELP = {
     "hedges_won": "Hedges that answered first.",
     "late": "Requests whose deadline passed.",
     "shed": "Requests that the client's own limits refused.",
+    "degraded": "Answers of `rank_best_effort` that were less than was asked for.",
     "probes": "Questions to an ejected replica whether it is ready.",
 }
 

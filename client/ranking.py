@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from client.best_effort import LESS, WHOLE, BestEffort, Less, Ranked
 from client.columns import ranking_request
 from client.errors import InvalidRequest
 from client.fleet import Fleet
+from client.gathering import Gathering, Heard
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
 from client.sent_metadata import sendable
 from rankers.requests import RankingRequest, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import grpc
 
+    from client.policies.degrading import Degrading
     from client.served_model import Question, ServedModel
     from rankers.requests import Array
 
@@ -68,14 +72,17 @@ class Ranking:
         self.timeout_s = _seconds(timeout_s)
         sent = sendable(metadata or {})
         self._latencies = Histogram() if latencies else None
-        self._fleet = Fleet(urls, model, policies or Policies(), credentials, sent)
+        self.policies = policies or Policies()
+        self._fleet = Fleet(urls, model, self.policies, credentials, sent)
+        variant = self.policies.degrade.variant if self.policies.degrade else None
+        self._variant = Fleet(urls, variant, self.policies, credentials, sent) if variant else None
 
     def counts(self) -> dict[str, int]:
         """Return what happened so far, by name.
 
         ``requests`` (or parts of one), ``calls``, ``retries``, ``hedges``, ``hedges_won``,
-        ``retries_over_budget``, ``hedges_over_budget``, ``late``, ``shed``, ``probes``. What never
-        happened is not in it.
+        ``retries_over_budget``, ``hedges_over_budget``, ``late``, ``shed``, ``degraded``,
+        ``probes``. What never happened is not in it.
         """
         return dict(self._fleet.counts)
 
@@ -87,8 +94,75 @@ class Ranking:
         """Return what happened so far in Prometheus' text format, for a service's own page."""
         return prometheus(self.model, self.counts(), self.replicas(), self._latencies)
 
+    def _degrading(self) -> Degrading:
+        """Return what is allowed.
+
+        Raises:
+            InvalidRequest: Nothing is.
+        """
+        if self.policies.degrade is None:
+            raise InvalidRequest(
+                "nothing may be answered in place of all scores: make the client with "
+                "policies=Policies(degrade=Degrading(…)), or ask `rank`"
+            )
+        return self.policies.degrade
+
+    def _best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+        tell: Callable[[tuple[int, Heard]], None],
+    ) -> BestEffort:
+        """Begin to ask for the whole; ``tell`` is told of ends, which `advance` is to hear."""
+        degrading = self._degrading()
+        (questions,) = self._questions(served, [request])
+
+        def gather(fleet: Fleet, of: list[Question], which: int, seconds: float) -> Gathering:
+            return Gathering(
+                fleet,
+                [each.body for each in of],
+                seconds,
+                AT_ONCE,
+                lambda heard: tell((which, heard)),
+                keep=True,
+                read=lambda question, response: of[question].scores(response),
+            )
+
+        less = None
+        if degrading.asks_less:
+            asked = first(request, degrading.fewer)
+            how = ["variant"] if variant else []
+            how += ["fewer candidates"] if asked is not request else []
+            fleet = self._variant or self._fleet
+            if how:
+                (cheaper,) = self._questions(variant or served, [asked])
+                less = Less(
+                    cheaper, partial(gather, fleet, cheaper, LESS), fleet.model, ", ".join(how)
+                )
+        return BestEffort(
+            gather(self._fleet, questions, WHOLE, timeout_s),
+            questions,
+            less,
+            degrading=degrading,
+            model=self.model,
+            timeout_s=timeout_s,
+        )
+
+    def _took_best_effort(self, ranked: Ranked, began: float) -> Ranked:
+        if not ranked.complete:
+            self._fleet.count("degraded")
+        self._took(began)
+        return ranked
+
     def _budget_s(self, timeout_s: float | None) -> float:
         return self.timeout_s if timeout_s is None else _seconds(timeout_s)
+
+    def _close(self) -> None:
+        for each in (self._fleet, self._variant):
+            if each:
+                each.close(DRAIN_S)
 
     def _took(self, began: float) -> None:
         if self._latencies is not None:
@@ -131,6 +205,14 @@ def check_at_once(at_once: int) -> None:
     """
     if at_once < 1:
         raise InvalidRequest(f"at_once is {at_once}; let 1 call or more be under way")
+
+
+def first(request: RankingRequest, count: int | None) -> RankingRequest:
+    """Return the request of the first so many candidates; itself if there are no more."""
+    if count is None or request.candidates <= count:
+        return request
+    items = {name: column[:count] for name, column in request.items.items()}
+    return RankingRequest(request.user, items)
 
 
 def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:

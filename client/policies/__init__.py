@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from client.policies.degrading import Degrading
 from rankers.errors import UserError
 
 
@@ -26,6 +27,7 @@ class Policies:
         ejection_s: How long a replica that fails is left alone at first; twice as long each time
             it fails again, up to 10 s.
         ramp_s: How long a replica that came back takes to get its whole share again.
+        degrade: What `rank_best_effort` may answer in place of all scores; nothing by default.
     """
 
     retry: bool = True
@@ -34,6 +36,7 @@ class Policies:
     limit: bool = False
     ejection_s: float = 0.5
     ramp_s: float = 5.0
+    degrade: Degrading | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.extra_load <= 1:
@@ -41,3 +44,6 @@ class Policies:
         for name in ("ejection_s", "ramp_s"):
             if not getattr(self, name) > 0:
                 raise UserError(f"policy {name} is {getattr(self, name)}; it is above 0 seconds")
+
+
+__all__ = ["Degrading", "Policies"]
