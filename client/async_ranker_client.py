@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
@@ -118,6 +119,18 @@ class AsyncRankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        if self._tracing is None:
+            return await self._ask_untraced(served, requests, timeout_s, at_once)
+        with self._tracing.request(requests):
+            return await self._ask_untraced(served, requests, timeout_s, at_once)
+
+    async def _ask_untraced(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
         inbox = _Inbox()
@@ -129,6 +142,16 @@ class AsyncRankerClient(Ranking):
         return scores
 
     async def _ask_best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        with self._tracing.request([request]) if self._tracing else nullcontext():
+            return await self._ask_best_effort_untraced(served, variant, request, timeout_s)
+
+    async def _ask_best_effort_untraced(
         self,
         served: ServedModel,
         variant: ServedModel | None,

@@ -57,6 +57,12 @@ class Attempts:
         """Whether there is nothing more to wait for."""
         return self.late or self.ended is not None
 
+    def kind(self, attempt: int) -> str:
+        """Return what an attempt is: ``first``, ``retry`` or ``hedge``."""
+        if attempt == self._hedge:
+            return "hedge"
+        return "retry" if attempt else "first"
+
     @property
     def wake_at(self) -> float:
         """When something is to be done if nothing ends before."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from client.completions import Ended, Metadata
     from client.policies import Policies
+    from client.tracing import Tracing
 
 _READY = "/inference.GRPCInferenceService/ModelReady"
 # Replicas are compared with each other once for so many calls.
@@ -52,6 +53,7 @@ class Fleet:
         policies: What is done when servers are not calm.
         credentials: Of gRPC, for TLS.
         metadata: Sent with every call.
+        tracing: Makes spans of calls; None for no traces.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Fleet:
         policies: Policies,
         credentials: grpc.ChannelCredentials | None,
         metadata: Metadata,
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
-        self.model, self.policies = model, policies
+        self.model, self.policies, self.tracing = model, policies, tracing
         self.endpoints = [Endpoint(url, credentials, metadata) for url in urls]
         self.replicas = [Replica(policies) for _ in urls]
         self.p95 = RollingP95()
@@ -138,8 +142,8 @@ class Fleet:
 
     @property
     def alone(self) -> bool:
-        """Whether there is one replica and no limit: nothing to choose, nothing to learn."""
-        return len(self.endpoints) == 1 and not self.policies.limit
+        """Whether there is one replica, no limit and no trace: nothing to choose or to learn."""
+        return len(self.endpoints) == 1 and not self.policies.limit and self.tracing is None
 
     def ask_alone(self, body: Callable[[float], bytes], timeout_s: float) -> Any:
         """Ask the only replica, by the shortest way; return the ``ModelInferResponse``.
@@ -163,8 +167,13 @@ class Fleet:
         except grpc.RpcError as error:
             raise self.explained(0, error, timeout_s) from error
 
-    def send(self, place: int, body: bytes, then: Callable[[Ended], None]) -> None:
-        """Send a request to the replica that was picked."""
+    def send(
+        self, place: int, body: bytes, then: Callable[[Ended], None], kind: str = "first"
+    ) -> None:
+        """Send a request to the replica that was picked; ``kind`` is what traces call it."""
+        traced = (
+            None if self.tracing is None else self.tracing.call(self.endpoints[place].url, kind)
+        )
         began = time.monotonic()
         with self._lock:
             under_way = self.replicas[place].under_way
@@ -173,9 +182,13 @@ class Fleet:
 
         def end(ended: Ended) -> None:
             self._learn(place, call, ended, under_way)
+            if traced is not None:
+                traced.ended(ended)
             then(ended)
 
-        self.endpoints[place].calls.start(body, end)
+        self.endpoints[place].calls.start(
+            body, end, metadata=() if traced is None else traced.metadata
+        )
 
     def late(self, place: int) -> None:
         """Learn that a replica did not answer while its caller waited."""

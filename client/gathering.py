@@ -97,12 +97,15 @@ class Gathering:
         def send(place: int, attempt: int) -> None:
             left_s = self._deadline - time.monotonic()
             self._fleet.send(
-                place, body(left_s), lambda ended: self._tell((question, attempt, ended))
+                place,
+                body(left_s),
+                lambda ended: self._tell((question, attempt, ended)),
+                attempts.kind(attempt),
             )
 
-        self._open[question] = Attempts(self._fleet, self._deadline, send)
+        attempts = self._open[question] = Attempts(self._fleet, self._deadline, send)
         try:
-            self._open[question].begin(now)
+            attempts.begin(now)
         except ServerOverloaded as error:
             del self._open[question]
             self._fail(question, error, error.__cause__)

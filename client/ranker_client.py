@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
@@ -171,6 +172,18 @@ class RankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        if self._tracing is None:
+            return self._ask_untraced(served, requests, timeout_s, at_once)
+        with self._tracing.request(requests):
+            return self._ask_untraced(served, requests, timeout_s, at_once)
+
+    def _ask_untraced(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
         bodies = [question.body for questions in asked for question in questions]
@@ -191,6 +204,16 @@ class RankerClient(Ranking):
         return gathering.answers
 
     def _ask_best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        with self._tracing.request([request]) if self._tracing else nullcontext():
+            return self._ask_best_effort_untraced(served, variant, request, timeout_s)
+
+    def _ask_best_effort_untraced(
         self,
         served: ServedModel,
         variant: ServedModel | None,

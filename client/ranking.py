@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from client.policies.degrading import Degrading
     from client.served_model import Question, ServedModel
+    from client.tracing import Tracing
     from rankers.requests import Array
 
 # How many calls of one `rank_many` are under way at once.
@@ -48,6 +49,8 @@ class Ranking:
         metadata: Sent with every call, such as ``{"authorization": "Bearer …"}``. Names are
             lowercase. It is in no message and no metric.
         latencies: Keep a histogram of what `rank` and `rank_many` took, for `metrics`.
+        tracing: Make OpenTelemetry spans of requests and of their calls, and pass the trace context
+            on to the server (extra ``otel``).
 
     Raises:
         InvalidRequest: There is no URL, or an option or piece of metadata is none that can be.
@@ -63,6 +66,7 @@ class Ranking:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Mapping[str, str] | None = None,
         latencies: bool = False,
+        tracing: bool = False,
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -73,9 +77,27 @@ class Ranking:
         sent = sendable(metadata or {})
         self._latencies = Histogram() if latencies else None
         self.policies = policies or Policies()
-        self._fleet = Fleet(urls, model, self.policies, credentials, sent)
+        self._tracing = self._traced(model) if tracing else None
+        self._fleet = Fleet(urls, model, self.policies, credentials, sent, tracing=self._tracing)
         variant = self.policies.degrade.variant if self.policies.degrade else None
-        self._variant = Fleet(urls, variant, self.policies, credentials, sent) if variant else None
+        self._variant = (
+            Fleet(
+                urls,
+                variant,
+                self.policies,
+                credentials,
+                sent,
+                tracing=self._traced(variant) if tracing else None,
+            )
+            if variant
+            else None
+        )
+
+    @staticmethod
+    def _traced(model: str) -> Tracing:
+        from client.tracing import Tracing
+
+        return Tracing(model)
 
     def counts(self) -> dict[str, int]:
         """Return what happened so far, by name.
