@@ -40,7 +40,7 @@ class Attempts:
 
     def __init__(self, fleet: Fleet, deadline: float, send: Callable[[int, int], None]) -> None:
         self._fleet, self._deadline, self._send = fleet, deadline, send
-        self._several = len(fleet.replicas) > 1
+        self._several = fleet.several
         self._waiting: dict[int, int] = {}  # attempt → place
         self._asked: list[int] = []
         self._hedge: int | None = None

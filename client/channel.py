@@ -59,13 +59,23 @@ RETRYABLE = frozenset({Trouble.UNREACHABLE, Trouble.NOT_READY, Trouble.FULL})
 
 
 def open_channel(
-    url: str, credentials: grpc.ChannelCredentials | None = None
+    url: str, credentials: grpc.ChannelCredentials | None = None, *, authority: str = ""
 ) -> tuple[grpc.Channel, Any]:
-    """Return a channel that lives as long as its client, and the server's methods on it."""
+    """Return a channel that lives as long as its client, and the server's methods on it.
+
+    Args:
+        url: ``host:port``.
+        credentials: For TLS.
+        authority: The ``host:port`` that is asked for there, whose certificate it has to show, if
+            it is not the URL's.
+    """
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    if authority:
+        options.append(("grpc.default_authority", authority))
     if credentials is None:
-        channel = grpc.insecure_channel(url, options=_OPTIONS)
+        channel = grpc.insecure_channel(url, options=options)
     else:
-        channel = grpc.secure_channel(url, credentials, options=_OPTIONS)
+        channel = grpc.secure_channel(url, credentials, options=options)
     return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 

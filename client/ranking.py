@@ -12,12 +12,14 @@ import numpy as np
 
 from client.best_effort import LESS, WHOLE, BestEffort, Less, Ranked
 from client.columns import ranking_request
+from client.discovery import Names, Resolver, addresses
 from client.errors import InvalidRequest
 from client.fleet import Fleet
 from client.gathering import Gathering, Heard
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
 from client.sent_metadata import sendable
+from client.zones import nearness
 from rankers.requests import RankingRequest, RequestError
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Ranking:
     """The part that `RankerClient` and `AsyncRankerClient` share.
 
     Args:
-        url: The server's gRPC ``host:port``, or those of several replicas.
+        url: The server's gRPC ``host:port``, or those of several replicas. ``dns:///host:port``
+            stands for all addresses of a host, looked up again from time to time.
         model: The model's name.
         timeout_s: How long one request may take, in the queue and on the way, retries included.
         policies: What is done when servers are not calm; by default those of `Policies`.
@@ -51,9 +54,13 @@ class Ranking:
         latencies: Keep a histogram of what `rank` and `rank_many` took, for `metrics`.
         tracing: Make OpenTelemetry spans of requests and of their calls, and pass the trace context
             on to the server (extra ``otel``).
+        zone: The caller's own. Replicas in it are asked first, while they are well and not crowded.
+        zones: The zone of each replica by its ``host:port``, or what tells it.
+        resolver: Finds the addresses behind a name, in place of the system's.
 
     Raises:
         InvalidRequest: There is no URL, or an option or piece of metadata is none that can be.
+        ServerUnreachable: A name cannot be resolved.
     """
 
     def __init__(
@@ -67,6 +74,9 @@ class Ranking:
         metadata: Mapping[str, str] | None = None,
         latencies: bool = False,
         tracing: bool = False,
+        zone: str = "",
+        zones: Mapping[str, str] | Callable[[str], str] | None = None,
+        resolver: Resolver = addresses,
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -78,16 +88,20 @@ class Ranking:
         self._latencies = Histogram() if latencies else None
         self.policies = policies or Policies()
         self._tracing = self._traced(model) if tracing else None
-        self._fleet = Fleet(urls, model, self.policies, credentials, sent, tracing=self._tracing)
+        names, near = Names(urls, resolver), nearness(zone, zones)
+        self._fleet = Fleet(
+            names, model, self.policies, credentials, sent, tracing=self._tracing, near=near
+        )
         variant = self.policies.degrade.variant if self.policies.degrade else None
         self._variant = (
             Fleet(
-                urls,
+                names,
                 variant,
                 self.policies,
                 credentials,
                 sent,
                 tracing=self._traced(variant) if tracing else None,
+                near=near,
             )
             if variant
             else None
@@ -109,7 +123,7 @@ class Ranking:
         return dict(self._fleet.counts)
 
     def replicas(self) -> list[dict[str, Any]]:
-        """Return what is known of each replica: ``url``, ``under_way``, ``ejected``, ``limit``."""
+        """Return each one's ``url``, calls ``under_way``, ``ejected``, ``limit`` and ``near``."""
         return self._fleet.state()
 
     def metrics(self) -> str:
