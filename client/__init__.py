@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.async_ranker_client import AsyncRankerClient
+from client.best_effort import Ranked
 from client.errors import (
     ClientForked,
     DeadlineExceeded,
@@ -14,19 +15,21 @@ from client.errors import (
     ServerOverloaded,
     ServerUnreachable,
 )
-from client.policies import Policies
+from client.policies import Degrading, Policies
 from client.ranker_client import RankerClient
 
 __all__ = [
     "AsyncRankerClient",
     "ClientForked",
     "DeadlineExceeded",
+    "Degrading",
     "InvalidRequest",
     "ModelFailed",
     "ModelNotFound",
     "ModelNotReady",
     "Policies",
     "RankClientError",
+    "Ranked",
     "RankerClient",
     "ServerOverloaded",
     "ServerUnreachable",

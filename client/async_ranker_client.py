@@ -6,16 +6,28 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
-from client.gathering import Gathering, Heard
-from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+from client.gathering import Gathering
+from client.ranking import (
+    AT_ONCE,
+    Ranking,
+    best,
+    check_at_once,
+    check_k,
+    merged,
+    ranking_request,
+    same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from client.best_effort import Ranked
+    from client.fleet import Fleet
     from client.served_model import ServedModel
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
@@ -41,6 +53,7 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         """Return the scores of several requests. As `RankerClient.rank_many`."""
         self._fleet.check_process()
+        check_at_once(at_once)
         timeout_s = self._budget_s(timeout_s)
         served = await self._described()
         try:
@@ -59,6 +72,23 @@ class AsyncRankerClient(Ranking):
         check_k(k)
         return best(await self.rank(request, timeout_s=timeout_s), k)
 
+    async def rank_best_effort(
+        self, request: RankingRequest, *, timeout_s: float | None = None
+    ) -> Ranked:
+        """Return the scores of every candidate, or less, flagged. As `RankerClient`'s."""
+        self._fleet.check_process()
+        timeout_s = self._budget_s(timeout_s)
+        self._degrading()
+        served = await self._described()
+        variant = await _described(self._variant, self._describing_s(self.timeout_s))
+        try:
+            return await self._ask_best_effort(served, variant, request, timeout_s)
+        except InvalidRequest:
+            renewed = await self._described(instead_of=served)
+            if same(renewed, served):
+                raise
+            return await self._ask_best_effort(renewed, variant, request, timeout_s)
+
     async def request(self, user: Mapping[str, Any], items: Any) -> RankingRequest:
         """Make a request of lists, or of columns of frames. As `RankerClient.request`."""
         return ranking_request(await self.signature(), user, items)
@@ -69,7 +99,7 @@ class AsyncRankerClient(Ranking):
 
     async def close(self) -> None:
         """Close the channels, when requests that missed their deadline have ended (5 s at most)."""
-        await asyncio.to_thread(self._fleet.close, DRAIN_S)
+        await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,17 +119,50 @@ class AsyncRankerClient(Ranking):
         timeout_s: float,
         at_once: int,
     ) -> list[Array]:
+        if self._tracing is None:
+            return await self._ask_untraced(served, requests, timeout_s, at_once)
+        with self._tracing.request(requests):
+            return await self._ask_untraced(served, requests, timeout_s, at_once)
+
+    async def _ask_untraced(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
         inbox = _Inbox()
         bodies = [question.body for questions in asked for question in questions]
         gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell)
-        gathering.advance()
-        while not gathering.done:
-            gathering.advance(await inbox.get(gathering.wait_s))
+        await _until_done(gathering, inbox)
         scores = merged(asked, gathering.answers)
         self._took(began)
         return scores
+
+    async def _ask_best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        with self._tracing.request([request]) if self._tracing else nullcontext():
+            return await self._ask_best_effort_untraced(served, variant, request, timeout_s)
+
+    async def _ask_best_effort_untraced(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        began = time.monotonic()
+        inbox = _Inbox()
+        asked = self._best_effort(served, variant, request, timeout_s, inbox.tell)
+        await _until_done(asked, inbox)
+        return self._took_best_effort(asked.answer, began)
 
     async def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         known = self._fleet.known
@@ -110,20 +173,35 @@ class AsyncRankerClient(Ranking):
         )
 
 
+async def _until_done(asked: Any, inbox: _Inbox) -> None:
+    """Wait for what ends and what is due, in turn."""
+    asked.advance()
+    while not asked.done:
+        asked.advance(await inbox.get(asked.wait_s))
+
+
+async def _described(fleet: Fleet | None, timeout_s: float) -> ServedModel | None:
+    if fleet is None:
+        return None
+    if fleet.known is not None:
+        return fleet.known
+    return await asyncio.to_thread(fleet.described, timeout_s)
+
+
 class _Inbox:
     """Takes what another thread tells to a coroutine."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._told: deque[Heard] = deque()
+        self._told: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
-    def tell(self, heard: Heard) -> None:
+    def tell(self, heard: Any) -> None:
         """Hand over, from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._deliver, heard)
 
-    async def get(self, wait_s: float) -> Heard | None:
+    async def get(self, wait_s: float) -> Any:
         """Return the next, or None if none came in time."""
         if not self._told:
             self._waiter = self._loop.create_future()
@@ -135,7 +213,7 @@ class _Inbox:
                 self._waiter = None
         return self._told.popleft() if self._told else None
 
-    def _deliver(self, heard: Heard) -> None:
+    def _deliver(self, heard: Any) -> None:
         self._told.append(heard)
         self._wake()
 

@@ -40,7 +40,7 @@ class Attempts:
 
     def __init__(self, fleet: Fleet, deadline: float, send: Callable[[int, int], None]) -> None:
         self._fleet, self._deadline, self._send = fleet, deadline, send
-        self._several = len(fleet.replicas) > 1
+        self._several = fleet.several
         self._waiting: dict[int, int] = {}  # attempt → place
         self._asked: list[int] = []
         self._hedge: int | None = None
@@ -56,6 +56,12 @@ class Attempts:
     def done(self) -> bool:
         """Whether there is nothing more to wait for."""
         return self.late or self.ended is not None
+
+    def kind(self, attempt: int) -> str:
+        """Return what an attempt is: ``first``, ``retry`` or ``hedge``."""
+        if attempt == self._hedge:
+            return "hedge"
+        return "retry" if attempt else "first"
 
     @property
     def wake_at(self) -> float:

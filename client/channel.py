@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from client.errors import (
@@ -19,6 +20,9 @@ from client.errors import (
     ServerUnreachable,
 )
 from rankers.errors import nearest
+
+if TYPE_CHECKING:
+    from client.completions import Ended, Metadata
 
 _OPTIONS = [
     # Given options replace gRPC's defaults one by one; a request of many candidates is over 4 MB.
@@ -34,6 +38,9 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
+    # gRPC would send a call again, without end and growing by 250 MB/s, where what answers says
+    # GOAWAY to each connection (docs/decisions/026). Retries are the policies'.
+    ("grpc.enable_retries", 0),
 ]
 
 
@@ -52,13 +59,23 @@ RETRYABLE = frozenset({Trouble.UNREACHABLE, Trouble.NOT_READY, Trouble.FULL})
 
 
 def open_channel(
-    url: str, credentials: grpc.ChannelCredentials | None = None
+    url: str, credentials: grpc.ChannelCredentials | None = None, *, authority: str = ""
 ) -> tuple[grpc.Channel, Any]:
-    """Return a channel that lives as long as its client, and the server's methods on it."""
+    """Return a channel that lives as long as its client, and the server's methods on it.
+
+    Args:
+        url: ``host:port``.
+        credentials: For TLS.
+        authority: The ``host:port`` that is asked for there, whose certificate it has to show, if
+            it is not the URL's.
+    """
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    if authority:
+        options.append(("grpc.default_authority", authority))
     if credentials is None:
-        channel = grpc.insecure_channel(url, options=_OPTIONS)
+        channel = grpc.insecure_channel(url, options=options)
     else:
-        channel = grpc.secure_channel(url, credentials, options=_OPTIONS)
+        channel = grpc.secure_channel(url, credentials, options=options)
     return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
@@ -75,7 +92,13 @@ def trouble(code: grpc.StatusCode, details: str) -> Trouble:
 
 
 def explain(
-    error: grpc.RpcError, stub: Any, url: str, model: str, timeout_s: float
+    error: grpc.RpcError,
+    stub: Any,
+    url: str,
+    model: str,
+    timeout_s: float,
+    *,
+    metadata: Metadata = (),
 ) -> RankClientError:
     """Return what a failed call means, as an exception to raise.
 
@@ -85,6 +108,7 @@ def explain(
         url: The server.
         model: The model asked for.
         timeout_s: How long the call was given.
+        metadata: Sent with every call.
     """
     code, details = error.code(), " ".join((error.details() or "").split())
     where = f"model {model!r} at {url}"
@@ -97,7 +121,7 @@ def explain(
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequest(f"{where}: {_without_preamble(details)}")
     if "unknown model" in details or "is not ready" in details or "not found" in details.lower():
-        return _missing(stub, url, model, details)
+        return _missing(stub, url, model, details, metadata)
     if code == grpc.StatusCode.UNAVAILABLE:
         return ServerUnreachable(
             f"no server answers at {url}: start one with `python -m optimize serve`, or give its "
@@ -114,9 +138,20 @@ def too_late(url: str, model: str, timeout_s: float) -> DeadlineExceeded:
     )
 
 
-def _missing(stub: Any, url: str, model: str, details: str) -> RankClientError:
+def says_ready(ended: Ended) -> bool:
+    """Tell whether the answer to a question for readiness says yes."""
+    if ended.response is None:
+        return False
     try:
-        index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=2.0).models
+        return bool(service_pb2.ModelReadyResponse.FromString(ended.response).ready)
+    except DecodeError:
+        return False
+
+
+def _missing(stub: Any, url: str, model: str, details: str, metadata: Metadata) -> RankClientError:
+    try:
+        request = service_pb2.RepositoryIndexRequest()
+        index = stub.RepositoryIndex(request, timeout=2.0, metadata=metadata or None).models
     except grpc.RpcError:
         return ModelNotFound(f"no model {model!r} at {url}: {details}")
     states = {each.name: each for each in index}

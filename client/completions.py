@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Ended(NamedTuple):
             raise CallFailed(self.code, self.details)
         try:
             return service_pb2.ModelInferResponse.FromString(self.response)
-        except Exception as error:  # protobuf's error is not public by one name in all its versions
+        except DecodeError as error:
             raise CallFailed(grpc.StatusCode.INTERNAL, f"damaged response: {error}") from error
 
 

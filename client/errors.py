@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from rankers.errors import UserError
 
+# Of a message. What a server says, or a name that a caller gave, may be of any length.
+_LONGEST = 1_000
+
 
 class RankClientError(UserError):
     """A request got no scores. The message names the server, the model and what to do."""
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        if len(line) > _LONGEST:  # what to do comes last
+            line = f"{line[: _LONGEST - 200]} … {line[-190:]}"
+        if not line.isprintable():  # what a terminal would obey
+            line = "".join(each if each.isprintable() else "\ufffd" for each in line)
+        super().__init__(line)
 
 
 class ServerUnreachable(RankClientError):  # noqa: N818 - see the module's docstring

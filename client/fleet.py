@@ -12,73 +12,99 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from client.channel import Trouble, explain, open_channel, too_late, trouble
+from client.channel import Trouble, explain, says_ready, too_late, trouble
+from client.description import Description
+from client.discovery import Rediscovery
 from client.errors import RankClientError, ServerOverloaded
-from client.policies.balancing import Full, Replica, can_spare, pick
+from client.members import Endpoint, Members
+from client.policies.balancing import Full, can_spare, pick
 from client.policies.budget import ExtraLoad
 from client.policies.hedging import RollingP95
-from client.served_model import ServedModel
-from client.unhurried import UnhurriedCalls
+from client.policies.outliers import eject_silent, eject_slow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from client.completions import Ended, Metadata
+    from client.discovery import Names
     from client.policies import Policies
+    from client.served_model import ServedModel
+    from client.tracing import Tracing
 
 _READY = "/inference.GRPCInferenceService/ModelReady"
 # Replicas are compared with each other once for so many calls.
 _COMPARE_EVERY = 64
 
 
-class Endpoint:
-    """One server: a channel that lives as long as the client."""
-
-    def __init__(
-        self, url: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata
-    ) -> None:
-        self.url = url
-        channel, self.stub = open_channel(url, credentials)
-        self.calls = UnhurriedCalls(channel, metadata=metadata)
-        self.metadata = metadata
-
-
 class Fleet:
     """All servers that a client asks for one model.
 
     Args:
-        urls: Of the servers, ``host:port``.
+        names: Of the servers.
         model: Its name.
         policies: What is done when servers are not calm.
         credentials: Of gRPC, for TLS.
         metadata: Sent with every call.
+        tracing: Makes spans of calls; None for no traces.
+        near: Tells of a URL whether it is in the client's own zone.
+
+    Raises:
+        ServerUnreachable: A name cannot be resolved.
     """
 
     def __init__(
         self,
-        urls: Sequence[str],
+        names: Names,
         model: str,
         policies: Policies,
         credentials: grpc.ChannelCredentials | None,
         metadata: Metadata,
+        *,
+        tracing: Tracing | None = None,
+        near: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        self.model, self.policies = model, policies
-        self.endpoints = [Endpoint(url, credentials, metadata) for url in urls]
-        self.replicas = [Replica(policies) for _ in urls]
+        self.model, self.policies, self.tracing = model, policies, tracing
+        self._names = names
+        self._members = Members(
+            lambda target: Endpoint(target, credentials, metadata), policies, near
+        )
+        self.endpoints, self.replicas = self._members.endpoints, self._members.replicas
         self.p95 = RollingP95()
         self.extra = ExtraLoad(policies.extra_load)
         self.counts: Counter[str] = Counter()
         self.random = random.Random()
         self._ready = service_pb2.ModelReadyRequest(name=model).SerializeToString()
         self._lock = threading.Lock()
-        self._describing = threading.Lock()
-        self._served: ServedModel | None = None
+        self._description = Description(model)
         self._numbers = itertools.count()
+        self._closed = False
+        self._members.renew(names.targets())
+        self.several = len(self.replicas) > 1
+        self._simple = not self.several and not names.change
+        self._rediscovery = Rediscovery(self, policies.rediscover_s) if names.change else None
 
     @property
     def urls(self) -> str:
         """The servers, for a message."""
-        return ", ".join(each.url for each in self.endpoints)
+        return ", ".join(self.endpoints[place].url for place in self._members.present)
+
+    def rediscover(self) -> None:
+        """Find out which servers there are now. Where that fails, those known stay."""
+        try:
+            targets = self._names.targets()
+        except RankClientError:
+            self.count("discoveries_failed")
+            return
+        with self._lock:
+            if self._closed:
+                return
+            changes = self._members.renew(targets, time.monotonic())
+            self.counts.update({"came": changes.came, "went": changes.went})
+            self.several = len(self._members.present) > 1
+        for each in changes.drained:
+            each.calls.close(0.0)
+        if self._members.draining and self._rediscovery is not None:
+            self._rediscovery.soon()
 
     def count(self, what: str) -> None:
         """Count something that happened."""
@@ -109,33 +135,42 @@ class Fleet:
         Raises:
             ServerOverloaded: All have as much under way as they answer quickly.
         """
-        now = time.monotonic()
-        with self._lock:
-            self._look_for_silence(now)
-            probes = [p for p, each in enumerate(self.replicas) if each.health.take_probe(now)]
-            try:
-                place = pick(self.replicas, now, self.random, but=but)
-            except Full as error:
-                self.counts["shed"] += 1
-                raise ServerOverloaded(
-                    f"model {self.model!r} at {self.urls}: as many requests are under way as are "
-                    "answered quickly: send fewer at once, or serve more replicas"
-                ) from error
-            if place is not None and extra and not self._take_extra(extra):
-                place = None
-            if place is not None:
-                self.replicas[place].under_way += 1
-                self.counts["calls"] += 1
-                if self.counts["calls"] % _COMPARE_EVERY == 0:
-                    self._compare(now)
-        for each in probes:
-            self._probe(each)
+        now, probes = time.monotonic(), []
+        try:
+            with self._lock:
+                if self.several and self.p95.seconds is not None:
+                    eject_silent(self.replicas, self.p95.seconds, now)
+                probes = [
+                    place
+                    for place, each in enumerate(self.replicas)
+                    if not each.gone and each.health.take_probe(now)
+                ]
+                return self._pick(now, but, extra)
+        finally:  # those that were taken are sent, too, when all others are at their limits
+            for each in probes:
+                self._probe(each)
+
+    def _pick(self, now: float, but: frozenset[int], extra: str) -> int | None:
+        try:
+            place = pick(self.replicas, now, self.random, but=but)
+        except Full as error:
+            self.counts["shed"] += not but  # else it is a retry or hedge that did not go out
+            raise ServerOverloaded(
+                f"model {self.model!r} at {self.urls}: as many requests are under way as are "
+                "answered quickly: send fewer at once, or serve more replicas"
+            ) from error
+        if place is None or (extra and not self._take_extra(extra)):
+            return None
+        self.replicas[place].under_way += 1
+        self.counts["calls"] += 1
+        if self.counts["calls"] % _COMPARE_EVERY == 0:
+            eject_slow(self.replicas, now)
         return place
 
     @property
     def alone(self) -> bool:
-        """Whether there is one replica and no limit: nothing to choose, nothing to learn."""
-        return len(self.endpoints) == 1 and not self.policies.limit
+        """Whether there is one replica, no limit and no trace: nothing to choose or to learn."""
+        return self._simple and not self.policies.limit and self.tracing is None
 
     def ask_alone(self, body: Callable[[float], bytes], timeout_s: float) -> Any:
         """Ask the only replica, by the shortest way; return the ``ModelInferResponse``.
@@ -159,8 +194,13 @@ class Fleet:
         except grpc.RpcError as error:
             raise self.explained(0, error, timeout_s) from error
 
-    def send(self, place: int, body: bytes, then: Callable[[Ended], None]) -> None:
-        """Send a request to the replica that was picked."""
+    def send(
+        self, place: int, body: bytes, then: Callable[[Ended], None], kind: str = "first"
+    ) -> None:
+        """Send a request to the replica that was picked; ``kind`` is what traces call it."""
+        traced = (
+            None if self.tracing is None else self.tracing.call(self.endpoints[place].url, kind)
+        )
         began = time.monotonic()
         with self._lock:
             under_way = self.replicas[place].under_way
@@ -169,15 +209,19 @@ class Fleet:
 
         def end(ended: Ended) -> None:
             self._learn(place, call, ended, under_way)
+            if traced is not None:
+                traced.ended(ended)
             then(ended)
 
-        self.endpoints[place].calls.start(body, end)
+        self.endpoints[place].calls.start(
+            body, end, metadata=() if traced is None else traced.metadata
+        )
 
     def late(self, place: int) -> None:
         """Learn that a replica did not answer while its caller waited."""
         with self._lock:
             replica = self.replicas[place]
-            if len(self.replicas) > 1:
+            if self.several:
                 replica.health.late(time.monotonic(), spare=can_spare(self.replicas, replica))
             if replica.limit is not None:
                 replica.limit.refused()
@@ -185,7 +229,7 @@ class Fleet:
     def explained(self, place: int, error: grpc.RpcError, timeout_s: float) -> RankClientError:
         """Return what a failed call means, as an exception to raise."""
         each = self.endpoints[place]
-        return explain(error, each.stub, each.url, self.model, timeout_s)
+        return explain(error, each.stub, each.url, self.model, timeout_s, metadata=each.metadata)
 
     def too_late(self, timeout_s: float) -> RankClientError:
         """Return what a missed deadline is, as an exception to raise."""
@@ -194,17 +238,11 @@ class Fleet:
     @property
     def known(self) -> ServedModel | None:
         """The model's description, if it was read."""
-        return self._served
+        return self._description.known
 
     def described(self, timeout_s: float, *, instead_of: ServedModel | None = None) -> ServedModel:
         """Return the model's description, reading it if there is none but ``instead_of``."""
-        served = self._served
-        if served is not None and served is not instead_of:
-            return served
-        with self._describing:
-            if self._served is None or self._served is instead_of:
-                self._served = self._read_description(timeout_s)
-            return self._served
+        return self._description.read(self._likeliest, timeout_s, instead_of=instead_of)
 
     def check_process(self) -> None:
         """Check that the client was made by this process."""
@@ -212,24 +250,20 @@ class Fleet:
 
     def close(self, patience_s: float) -> None:
         """Close all channels when no call is under way any more, or patience ends."""
+        if self._rediscovery is not None:
+            self._rediscovery.stop()
+        with self._lock:
+            self._closed = True
         until = time.monotonic() + patience_s
         for each in self.endpoints:
             each.calls.close(max(0.0, until - time.monotonic()))
 
-    def _read_description(self, timeout_s: float) -> ServedModel:
-        request = service_pb2.ModelConfigRequest(name=self.model)
-        failed: RankClientError | None = None
-        order = sorted(range(len(self.replicas)), key=lambda p: self.replicas[p].health.ejected)
-        for place in order:
-            each = self.endpoints[place]
-            try:
-                response = each.stub.ModelConfig(
-                    request, timeout=timeout_s, metadata=each.metadata or None
-                )
-                return ServedModel.from_config(response.config, each.url)
-            except grpc.RpcError as error:
-                failed = failed or self.explained(place, error, timeout_s)
-        raise failed or ServerOverloaded("no servers were given")
+    def _likeliest(self) -> list[Endpoint]:
+        """Return those that are there, ejected ones last."""
+        with self._lock:
+            places = self._members.present
+            order = sorted(places, key=lambda place: self.replicas[place].health.ejected)
+            return [self.endpoints[place] for place in order]
 
     def _learn(self, place: int, call: int, ended: Ended, under_way: int) -> None:
         now = time.monotonic()
@@ -247,33 +281,19 @@ class Fleet:
             what = trouble(ended.code, ended.details)
             if what is Trouble.FULL and replica.limit is not None:
                 replica.limit.refused()
-            if what in {Trouble.UNREACHABLE, Trouble.NOT_READY} and len(self.replicas) > 1:
+            if what in {Trouble.UNREACHABLE, Trouble.NOT_READY} and self.several:
                 replica.health.unreachable(now)
+        if what is Trouble.UNREACHABLE and self._rediscovery is not None:
+            self._rediscovery.soon()
 
     def _take_extra(self, what: str) -> bool:
         taken = self.extra.take()
         self.counts[what if taken else f"{what}_over_budget"] += 1
         return taken
 
-    def _look_for_silence(self, now: float) -> None:
-        if len(self.replicas) < 2 or self.p95.seconds is None:
-            return
-        for each in self.replicas:
-            if each.begun and can_spare(self.replicas, each):
-                each.health.waits(next(iter(each.begun.values())), self.p95.seconds, now)
-
-    def _compare(self, now: float) -> None:
-        for each in self.replicas:
-            others = [other.health for other in self.replicas if other is not each]
-            if can_spare(self.replicas, each):
-                each.health.compare(others, now)
-
     def _probe(self, place: int) -> None:
         def end(ended: Ended) -> None:
-            ready = bool(
-                ended.response is not None
-                and service_pb2.ModelReadyResponse.FromString(ended.response).ready
-            )
+            ready = says_ready(ended)
             with self._lock:
                 self.replicas[place].health.probed(time.monotonic(), ready=ready)
                 self.counts["probes"] += 1
@@ -290,6 +310,8 @@ class Fleet:
                     "ejected": replica.health.ejected,
                     "ejections": replica.health.ejections,
                     "limit": replica.limit.limit if replica.limit else None,
+                    "near": replica.near,
                 }
                 for endpoint, replica in zip(self.endpoints, self.replicas, strict=True)
+                if not replica.gone
             ]

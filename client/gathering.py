@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from client.attempts import Attempts
+from client.errors import RankClientError, ServerOverloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,11 @@ class Gathering:
         timeout_s: For all of them together.
         at_once: How many may be under way.
         tell: Is told of ends by another thread; hands them to `advance` on the caller's own.
+        keep: Go on with the others when one fails, and keep how it did.
+        read: Makes an answer of a question's ``ModelInferResponse``, or raises `RankClientError`.
+
+    Attributes:
+        failures: Of questions that got no answer, if they are kept.
     """
 
     def __init__(
@@ -36,6 +42,9 @@ class Gathering:
         timeout_s: float,
         at_once: int,
         tell: Callable[[Heard], None],
+        *,
+        keep: bool = False,
+        read: Callable[[int, Any], Any] | None = None,
     ) -> None:
         self._fleet, self._bodies, self._tell = fleet, bodies, tell
         self._timeout_s, self._at_once = timeout_s, at_once
@@ -43,6 +52,8 @@ class Gathering:
         self._open: dict[int, Attempts] = {}
         self._next = 0
         self._answers: list[Any] = [None] * len(bodies)
+        self._keep, self._read = keep, read
+        self.failures: dict[int, RankClientError] = {}
 
     @property
     def done(self) -> bool:
@@ -57,7 +68,7 @@ class Gathering:
 
     @property
     def answers(self) -> list[Any]:
-        """The ``ModelInferResponse`` of each question."""
+        """The ``ModelInferResponse`` of each, or what was read of it; None of those that failed."""
         return self._answers
 
     def advance(self, heard: Heard | None = None) -> None:
@@ -86,12 +97,20 @@ class Gathering:
         def send(place: int, attempt: int) -> None:
             left_s = self._deadline - time.monotonic()
             self._fleet.send(
-                place, body(left_s), lambda ended: self._tell((question, attempt, ended))
+                place,
+                body(left_s),
+                lambda ended: self._tell((question, attempt, ended)),
+                attempts.kind(attempt),
             )
 
-        self._open[question] = Attempts(self._fleet, self._deadline, send)
-        self._open[question].begin(now)
-        self._look(question)
+        attempts = self._open[question] = Attempts(self._fleet, self._deadline, send)
+        try:
+            attempts.begin(now)
+        except ServerOverloaded as error:
+            del self._open[question]
+            self._fail(question, error, error.__cause__)
+        else:
+            self._look(question)
 
     def _look(self, question: int) -> None:
         attempts = self._open[question]
@@ -99,8 +118,18 @@ class Gathering:
             return
         del self._open[question]
         if attempts.ended is None:
-            raise self._fleet.too_late(self._timeout_s)
+            self._fail(question, self._fleet.too_late(self._timeout_s), None)
+            return
         try:
-            self._answers[question] = attempts.ended.inferred()
+            answer = attempts.ended.inferred()
+            self._answers[question] = self._read(question, answer) if self._read else answer
         except grpc.RpcError as error:
-            raise self._fleet.explained(attempts.place, error, self._timeout_s) from error
+            explained = self._fleet.explained(attempts.place, error, self._timeout_s)
+            self._fail(question, explained, error)
+        except RankClientError as error:
+            self._fail(question, error, error.__cause__)
+
+    def _fail(self, question: int, failure: RankClientError, cause: BaseException | None) -> None:
+        if not self._keep:
+            raise failure from cause
+        self.failures[question] = failure

@@ -30,6 +30,10 @@ _HELP = {
     "hedges_won": "Hedges that answered first.",
     "late": "Requests whose deadline passed.",
     "shed": "Requests that the client's own limits refused.",
+    "degraded": "Answers of `rank_best_effort` that were less than was asked for.",
+    "came": "Replicas that a name came to stand for.",
+    "went": "Replicas that a name no longer stood for.",
+    "discoveries_failed": "Looks for replicas that found no answer.",
     "probes": "Questions to an ejected replica whether it is ready.",
 }
 

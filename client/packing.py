@@ -33,15 +33,12 @@ class Packing:
         Raises:
             RequestError: The request does not fit the signature.
         """
-        count = request.candidates
         packed: dict[str, Array] = {}
-        if not (
-            count > 0
-            and len(request.user) == len(self.signature.user)
-            and len(request.items) == len(self.signature.item)
-            and all(each.pack(request.user, 1, packed) for each in self._user)
-            and all(each.pack(request.items, count, packed) for each in self._item)
-        ):
+        try:
+            fits = self._pack(request, packed)
+        except (AttributeError, TypeError):  # no arrays at all
+            fits = False
+        if not fits:
             request.check(self.signature)
             # It fits after all: its columns are only not NumPy's own dtypes, object for object.
             for each in self.tensors:
@@ -49,6 +46,16 @@ class Packing:
                     request.user if each.side == "user" else request.items
                 )
         return packed
+
+    def _pack(self, request: RankingRequest, packed: dict[str, Array]) -> bool:
+        count = request.candidates
+        return (
+            count > 0
+            and len(request.user) == len(self.signature.user)
+            and len(request.items) == len(self.signature.item)
+            and all(each.pack(request.user, 1, packed) for each in self._user)
+            and all(each.pack(request.items, count, packed) for each in self._item)
+        )
 
 
 class _TensorPacking:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
 from client.gathering import Gathering, Heard
-from client.ranking import AT_ONCE, DRAIN_S, Ranking, best, check_k, merged, ranking_request, same
+from client.ranking import (
+    AT_ONCE,
+    Ranking,
+    best,
+    check_at_once,
+    check_k,
+    merged,
+    ranking_request,
+    same,
+)
 from client.unhurried import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from client.best_effort import Ranked
     from client.served_model import ServedModel
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
@@ -59,6 +70,7 @@ class RankerClient(Ranking):
             RankClientError: As `rank` does; one request that fails fails them all.
         """
         self._fleet.check_process()
+        check_at_once(at_once)
         timeout_s = self._budget_s(timeout_s)
         served = self._described()
         try:
@@ -89,6 +101,35 @@ class RankerClient(Ranking):
         check_k(k)
         return best(self.rank(request, timeout_s=timeout_s), k)
 
+    def rank_best_effort(
+        self, request: RankingRequest, *, timeout_s: float | None = None
+    ) -> Ranked:
+        """Return the scores of every candidate or, where they do not come, less, flagged as less.
+
+        What may be done is in the client's ``policies``: `Policies(degrade=Degrading(…))`.
+
+        Args:
+            request: As for `rank`.
+            timeout_s: For all of it, in place of the client's.
+
+        Raises:
+            RankClientError: As `rank` does, where nothing that is allowed came either; and
+                `ModelNotFound` if the variant is not there when the first request is asked.
+        """
+        self._fleet.check_process()
+        timeout_s = self._budget_s(timeout_s)
+        self._degrading()
+        served = self._described()
+        described_s = self._describing_s(self.timeout_s)
+        variant = self._variant.described(described_s) if self._variant else None
+        try:
+            return self._ask_best_effort(served, variant, request, timeout_s)
+        except InvalidRequest:
+            renewed = self._described(instead_of=served)
+            if same(renewed, served):
+                raise
+            return self._ask_best_effort(renewed, variant, request, timeout_s)
+
     def request(self, user: Mapping[str, Any], items: Any) -> RankingRequest:
         """Make a request of lists, or of columns of pandas, Polars or Arrow.
 
@@ -111,7 +152,7 @@ class RankerClient(Ranking):
 
         Requests that other threads still wait for fail.
         """
-        self._fleet.close(DRAIN_S)
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +166,18 @@ class RankerClient(Ranking):
         self.close()
 
     def _ask(
+        self,
+        served: ServedModel,
+        requests: Sequence[RankingRequest],
+        timeout_s: float,
+        at_once: int,
+    ) -> list[Array]:
+        if self._tracing is None:
+            return self._ask_untraced(served, requests, timeout_s, at_once)
+        with self._tracing.request(requests):
+            return self._ask_untraced(served, requests, timeout_s, at_once)
+
+    def _ask_untraced(
         self,
         served: ServedModel,
         requests: Sequence[RankingRequest],
@@ -147,15 +200,43 @@ class RankerClient(Ranking):
     ) -> list[Any]:
         inbox: SimpleQueue[Heard] = SimpleQueue()
         gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.put)
-        gathering.advance()
-        while not gathering.done:
-            try:
-                heard = inbox.get(timeout=min(gathering.wait_s, LONGEST_S))
-            except Empty:
-                gathering.advance()
-            else:
-                gathering.advance(heard)
+        _until_done(gathering, inbox)
         return gathering.answers
+
+    def _ask_best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        with self._tracing.request([request]) if self._tracing else nullcontext():
+            return self._ask_best_effort_untraced(served, variant, request, timeout_s)
+
+    def _ask_best_effort_untraced(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+    ) -> Ranked:
+        began = time.monotonic()
+        inbox: SimpleQueue[tuple[int, Heard]] = SimpleQueue()
+        asked = self._best_effort(served, variant, request, timeout_s, inbox.put)
+        _until_done(asked, inbox)
+        return self._took_best_effort(asked.answer, began)
 
     def _described(self, *, instead_of: ServedModel | None = None) -> ServedModel:
         return self._fleet.described(self._describing_s(self.timeout_s), instead_of=instead_of)
+
+
+def _until_done(asked: Any, inbox: SimpleQueue[Any]) -> None:
+    """Wait for what ends and what is due, in turn."""
+    asked.advance()
+    while not asked.done:
+        try:
+            heard = inbox.get(timeout=min(asked.wait_s, LONGEST_S))
+        except Empty:
+            asked.advance()
+        else:
+            asked.advance(heard)

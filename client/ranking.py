@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from client.best_effort import LESS, WHOLE, BestEffort, Less, Ranked
 from client.columns import ranking_request
+from client.discovery import Names, Resolver, addresses
 from client.errors import InvalidRequest
 from client.fleet import Fleet
+from client.gathering import Gathering, Heard
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
-from rankers.requests import RequestError
+from client.sent_metadata import sendable
+from client.zones import nearness
+from rankers.requests import RankingRequest, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import grpc
 
+    from client.policies.degrading import Degrading
     from client.served_model import Question, ServedModel
-    from rankers.requests import Array, RankingRequest
+    from client.tracing import Tracing
+    from rankers.requests import Array
 
 # How many calls of one `rank_many` are under way at once.
 AT_ONCE = 16
@@ -33,7 +42,8 @@ class Ranking:
     """The part that `RankerClient` and `AsyncRankerClient` share.
 
     Args:
-        url: The server's gRPC ``host:port``, or those of several replicas.
+        url: The server's gRPC ``host:port``, or those of several replicas. ``dns:///host:port``
+            stands for all addresses of a host, looked up again from time to time.
         model: The model's name.
         timeout_s: How long one request may take, in the queue and on the way, retries included.
         policies: What is done when servers are not calm; by default those of `Policies`.
@@ -42,9 +52,15 @@ class Ranking:
         metadata: Sent with every call, such as ``{"authorization": "Bearer …"}``. Names are
             lowercase. It is in no message and no metric.
         latencies: Keep a histogram of what `rank` and `rank_many` took, for `metrics`.
+        tracing: Make OpenTelemetry spans of requests and of their calls, and pass the trace context
+            on to the server (extra ``otel``).
+        zone: The caller's own. Replicas in it are asked first, while they are well and not crowded.
+        zones: The zone of each replica by its ``host:port``, or what tells it.
+        resolver: Finds the addresses behind a name, in place of the system's.
 
     Raises:
-        InvalidRequest: There is no URL.
+        InvalidRequest: There is no URL, or an option or piece of metadata is none that can be.
+        ServerUnreachable: A name cannot be resolved.
     """
 
     def __init__(
@@ -57,39 +73,132 @@ class Ranking:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Mapping[str, str] | None = None,
         latencies: bool = False,
+        tracing: bool = False,
+        zone: str = "",
+        zones: Mapping[str, str] | Callable[[str], str] | None = None,
+        resolver: Resolver = addresses,
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
             raise InvalidRequest(f"model {model!r}: no URL was given; give one host:port or more")
         self.url = ", ".join(urls)
         self.model = model
-        self.timeout_s = timeout_s
-        sent = tuple((metadata or {}).items())
+        self.timeout_s = _seconds(timeout_s)
+        sent = sendable(metadata or {})
         self._latencies = Histogram() if latencies else None
-        self._fleet = Fleet(urls, model, policies or Policies(), credentials, sent)
+        self.policies = policies or Policies()
+        self._tracing = self._traced(model) if tracing else None
+        names, near = Names(urls, resolver), nearness(zone, zones)
+        self._fleet = Fleet(
+            names, model, self.policies, credentials, sent, tracing=self._tracing, near=near
+        )
+        variant = self.policies.degrade.variant if self.policies.degrade else None
+        self._variant = (
+            Fleet(
+                names,
+                variant,
+                self.policies,
+                credentials,
+                sent,
+                tracing=self._traced(variant) if tracing else None,
+                near=near,
+            )
+            if variant
+            else None
+        )
+
+    @staticmethod
+    def _traced(model: str) -> Tracing:
+        from client.tracing import Tracing
+
+        return Tracing(model)
 
     def counts(self) -> dict[str, int]:
         """Return what happened so far, by name.
 
         ``requests`` (or parts of one), ``calls``, ``retries``, ``hedges``, ``hedges_won``,
-        ``retries_over_budget``, ``hedges_over_budget``, ``late``, ``shed``, ``probes``. What never
-        happened is not in it.
+        ``retries_over_budget``, ``hedges_over_budget``, ``late``, ``shed``, ``degraded``,
+        ``probes``. What never happened is not in it.
         """
         return dict(self._fleet.counts)
 
     def replicas(self) -> list[dict[str, Any]]:
-        """Return what is known of each replica: ``url``, ``under_way``, ``ejected``, ``limit``."""
+        """Return each one's ``url``, calls ``under_way``, ``ejected``, ``limit`` and ``near``."""
         return self._fleet.state()
 
     def metrics(self) -> str:
         """Return what happened so far in Prometheus' text format, for a service's own page."""
         return prometheus(self.model, self.counts(), self.replicas(), self._latencies)
 
+    def _degrading(self) -> Degrading:
+        """Return what is allowed.
+
+        Raises:
+            InvalidRequest: Nothing is.
+        """
+        if self.policies.degrade is None:
+            raise InvalidRequest(
+                "nothing may be answered in place of all scores: make the client with "
+                "policies=Policies(degrade=Degrading(…)), or ask `rank`"
+            )
+        return self.policies.degrade
+
+    def _best_effort(
+        self,
+        served: ServedModel,
+        variant: ServedModel | None,
+        request: RankingRequest,
+        timeout_s: float,
+        tell: Callable[[tuple[int, Heard]], None],
+    ) -> BestEffort:
+        """Begin to ask for the whole; ``tell`` is told of ends, which `advance` is to hear."""
+        degrading = self._degrading()
+        (questions,) = self._questions(served, [request])
+
+        def gather(fleet: Fleet, of: list[Question], which: int, seconds: float) -> Gathering:
+            return Gathering(
+                fleet,
+                [each.body for each in of],
+                seconds,
+                AT_ONCE,
+                lambda heard: tell((which, heard)),
+                keep=True,
+                read=lambda question, response: of[question].scores(response),
+            )
+
+        less = None
+        if degrading.asks_less:
+            asked = first(request, degrading.fewer)
+            how = ["variant"] if variant else []
+            how += ["fewer candidates"] if asked is not request else []
+            fleet = self._variant or self._fleet
+            if how:
+                (cheaper,) = self._questions(variant or served, [asked])
+                less = Less(
+                    cheaper, partial(gather, fleet, cheaper, LESS), fleet.model, ", ".join(how)
+                )
+        return BestEffort(
+            gather(self._fleet, questions, WHOLE, timeout_s),
+            questions,
+            less,
+            degrading=degrading,
+            model=self.model,
+            timeout_s=timeout_s,
+        )
+
+    def _took_best_effort(self, ranked: Ranked, began: float) -> Ranked:
+        if not ranked.complete:
+            self._fleet.count("degraded")
+        self._took(began)
+        return ranked
+
     def _budget_s(self, timeout_s: float | None) -> float:
-        given = self.timeout_s if timeout_s is None else timeout_s
-        if math.isnan(given):
-            raise InvalidRequest("timeout_s is nan; give seconds")
-        return given
+        return self.timeout_s if timeout_s is None else _seconds(timeout_s)
+
+    def _close(self) -> None:
+        for each in (self._fleet, self._variant):
+            if each:
+                each.close(DRAIN_S)
 
     def _took(self, began: float) -> None:
         if self._latencies is not None:
@@ -101,6 +210,11 @@ class Ranking:
         asked = []
         for place, each in enumerate(requests):
             try:
+                if not isinstance(each, RankingRequest):
+                    raise RequestError(  # noqa: TRY301 - as what does not fit
+                        f"got a {type(each).__name__} as a request; expected a RankingRequest: "
+                        "`request` of the client makes one"
+                    )
                 asked.append(served.split(each))
             except RequestError as error:
                 which = f"request {place} of {len(requests)}: " if len(requests) > 1 else ""
@@ -111,6 +225,30 @@ class Ranking:
 
     def _describing_s(self, timeout_s: float) -> float:
         return max(timeout_s, 5.0)
+
+
+def _seconds(given: Any) -> float:
+    if not isinstance(given, Real) or math.isnan(given):
+        raise InvalidRequest(f"timeout_s is {given!r:.40}; give seconds")
+    return float(given)
+
+
+def check_at_once(at_once: int) -> None:
+    """Check how many calls may be under way.
+
+    Raises:
+        InvalidRequest: None may.
+    """
+    if at_once < 1:
+        raise InvalidRequest(f"at_once is {at_once}; let 1 call or more be under way")
+
+
+def first(request: RankingRequest, count: int | None) -> RankingRequest:
+    """Return the request of the first so many candidates; itself if there are no more."""
+    if count is None or request.candidates <= count:
+        return request
+    items = {name: column[:count] for name, column in request.items.items()}
+    return RankingRequest(request.user, items)
 
 
 def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:
@@ -141,4 +279,14 @@ def same(one: ServedModel, other: ServedModel) -> bool:
     return (one.signature, one.max_candidates) == (other.signature, other.max_candidates)
 
 
-__all__ = ["AT_ONCE", "DRAIN_S", "Ranking", "best", "check_k", "merged", "ranking_request", "same"]
+__all__ = [
+    "AT_ONCE",
+    "DRAIN_S",
+    "Ranking",
+    "best",
+    "check_at_once",
+    "check_k",
+    "merged",
+    "ranking_request",
+    "same",
+]

@@ -92,7 +92,7 @@ def _queue_timeout(timeout_s: float) -> bytes:
     The server does not read gRPC's deadline: without this, a request that nobody waits for any more
     would keep its place in the queue.
     """
-    value = b"\x10" + _varint(max(1, round(min(timeout_s * 1e6, _LONGEST_US))))
+    value = b"\x10" + _varint(round(min(max(timeout_s * 1e6, 1.0), _LONGEST_US)))
     entry = b"\x0a\x07timeout\x12" + _varint(len(value)) + value
     return b"\x22" + _varint(len(entry)) + entry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,17 @@ from tritonclient.grpc import service_pb2
 from client.errors import ModelFailed, ModelNotFound
 from client.packing import Packing
 from client.request_bytes import RequestBytes
+from rankers.errors import UserError
 from rankers.features import Signature
+from rankers.wire import SCORE
 
 if TYPE_CHECKING:
     from rankers.requests import Array, RankingRequest
+
+# What a config that somebody else wrote, or none at all, may raise while it is read.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+# Values in a row, above which a config is not believed: limits are kept of each.
+_MOST_VALUES = 2**24
 
 
 class ServedModel:
@@ -44,12 +52,14 @@ class ServedModel:
         try:
             signature = Signature.from_json(json.loads(config.parameters["signature"].string_value))
             most = int(config.parameters["max_candidates"].string_value)
-        except (ValueError, KeyError, TypeError) as error:
+            if most < 1 or sum(each.width for each in signature.features) > _MOST_VALUES:
+                raise ValueError(f"max_candidates is {most}")
+            return cls(config.name, signature, most)
+        except (*_UNREADABLE, UserError) as error:
             raise ModelNotFound(
                 f"model {config.name!r} at {url} was not deployed by rankserve: its config does "
                 "not say its features; deploy it with `python -m optimize deploy`"
             ) from error
-        return cls(config.name, signature, most)
 
     def pack(self, request: RankingRequest) -> dict[str, Array]:
         """Return the request's tensors: user ``[1, W]``, item ``[N, W]``.
@@ -103,15 +113,34 @@ class ServedModel:
         """Return the scores in a ``ModelInferResponse``, float32 ``[N]``.
 
         Raises:
-            ModelFailed: They are not there, or not as many as candidates.
+            ModelFailed: They are not there, of another type, not as many as candidates, or one is
+                not a number.
         """
-        raw = response.raw_output_contents[0] if response.raw_output_contents else b""
+        outputs, contents = response.outputs, response.raw_output_contents
+        places = [place for place, each in enumerate(outputs) if each.name == SCORE]
+        if len(places) != 1 or len(contents) <= places[0]:
+            names = ", ".join(repr(each.name) for each in outputs) or "nothing"
+            raise self._wrong(f"with {names}; expected one output {SCORE!r} in raw bytes")
+        output, raw = outputs[places[0]], contents[places[0]]
+        if output.datatype != "FP32":
+            raise self._wrong(f"with scores of type {output.datatype!r}; expected 'FP32'")
+        if math.prod(output.shape) != candidates or any(size < 0 for size in output.shape):
+            shape = list(output.shape)
+            raise self._wrong(f"{candidates} candidates with scores of shape {shape}")
         if len(raw) != candidates * 4:
-            raise ModelFailed(
-                f"model {response.model_name!r} answered {candidates} candidates with {len(raw)} "
-                f"bytes; expected {candidates * 4}: deploy it again"
+            raise self._wrong(
+                f"{candidates} candidates with {len(raw)} bytes; expected {candidates * 4}"
             )
-        return np.frombuffer(raw, dtype=np.float32).copy()
+        scores = np.frombuffer(raw, dtype=np.float32).copy()
+        if not np.isfinite(scores).all():
+            place = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise ModelFailed(
+                f"model {self._name!r}: its score of candidate {place} is {scores[place]}"
+            )
+        return scores
+
+    def _wrong(self, what: str) -> ModelFailed:
+        return ModelFailed(f"model {self._name!r} answered {what}: deploy it again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,16 @@ class UnhurriedCalls:
         if os.getpid() != self._process:
             raise ClientForked
 
-    def start(self, body: bytes, then: Callable[[Ended], None], method: str = INFER) -> None:
+    def start(
+        self,
+        body: bytes,
+        then: Callable[[Ended], None],
+        method: str = INFER,
+        metadata: Metadata = (),
+    ) -> None:
         """Send a serialized request; ``then`` is told how it ended, by another thread.
+
+        ``metadata`` goes along with what is sent with every call.
 
         Raises:
             ClientForked: The channel was made by another process.
@@ -84,7 +92,7 @@ class UnhurriedCalls:
                 _LOG.exception("a call's end could not be told")
 
         try:
-            self._starter.start(method, body, self._metadata, end)
+            self._starter.start(method, body, self._metadata + metadata, end)
         except ValueError as error:  # the channel was closed
             end(Ended(None, grpc.StatusCode.CANCELLED, str(error)))
 

@@ -65,6 +65,8 @@ class RankingRequest:
         Raises:
             RequestError: Something does not fit; the message names the feature and both sides.
         """
+        _check_arrays(self.user, "user")
+        _check_arrays(self.items, "item")
         count = self.candidates
         if count == 0 and all(feature.name in self.items for feature in signature.item):
             raise RequestError("the request has no candidates; at least 1 is needed")
@@ -201,6 +203,20 @@ def join_requests(requests: Sequence[RankingRequest]) -> RequestBatch:
     )
 
 
+def _check_arrays(columns: Any, side: str) -> None:
+    """Check that there are arrays with a row for each user or candidate, of whatever kind."""
+    if not isinstance(columns, dict):
+        raise RequestError(
+            f"the {side} features are a {type(columns).__name__}; expected a dict of arrays by name"
+        )
+    for name, column in columns.items():
+        if not isinstance(column, np.ndarray) or not column.ndim:
+            what = "an array of no axes" if isinstance(column, np.ndarray) else f"{column!r:.40}"
+            raise RequestError(
+                f"{side} feature {name!r} is {what}; expected an array of one row or more"
+            )
+
+
 def check_columns(
     features: Sequence[Feature],
     columns: Mapping[str, Array],
@@ -225,7 +241,7 @@ def check_columns(
     names = {feature.name for feature in features}
     for name in columns:
         if name not in names and name not in ignored:
-            raise RequestError(f"unknown {side} feature {name!r}; {nearest(name, names)}")
+            raise RequestError(f"unknown {side} feature {name!r}; {nearest(str(name), names)}")
     for feature in features:
         if feature.name not in columns:
             raise RequestError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from client.policies.degrading import Degrading
 from rankers.errors import UserError
 
 
@@ -26,6 +27,10 @@ class Policies:
         ejection_s: How long a replica that fails is left alone at first; twice as long each time
             it fails again, up to 10 s.
         ramp_s: How long a replica that came back takes to get its whole share again.
+        spill_at: How many calls a replica of the client's own zone has under way before those of
+            other zones are asked as well. Without zones it means nothing.
+        rediscover_s: How long the addresses of a ``dns:///`` name are believed.
+        degrade: What `rank_best_effort` may answer in place of all scores; nothing by default.
     """
 
     retry: bool = True
@@ -34,10 +39,18 @@ class Policies:
     limit: bool = False
     ejection_s: float = 0.5
     ramp_s: float = 5.0
+    spill_at: int = 8
+    rediscover_s: float = 30.0
+    degrade: Degrading | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.extra_load <= 1:
             raise UserError(f"policy extra_load is {self.extra_load}; it is a share from 0 to 1")
-        for name in ("ejection_s", "ramp_s"):
+        if self.spill_at < 1:
+            raise UserError(f"policy spill_at is {self.spill_at}; it is 1 or more")
+        for name in ("ejection_s", "ramp_s", "rediscover_s"):
             if not getattr(self, name) > 0:
                 raise UserError(f"policy {name} is {getattr(self, name)}; it is above 0 seconds")
+
+
+__all__ = ["Degrading", "Policies"]

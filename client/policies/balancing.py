@@ -26,11 +26,19 @@ class Replica:
         self.limit = GradientLimit() if policies.limit else None
         self.under_way = 0
         self.begun: dict[int, float] = {}  # when each call under way began, the oldest first
+        self.gone = False  # it is asked nothing any more, and its calls come to their ends
+        self.near = True  # in the client's own zone
+        self._spill_at = policies.spill_at
 
     @property
     def full(self) -> bool:
         """Whether it has as much to do as it answers quickly."""
         return self.limit is not None and self.under_way >= self.limit.limit
+
+    @property
+    def crowded(self) -> bool:
+        """Whether those of other zones are to be asked as well."""
+        return self.under_way >= self._spill_at
 
 
 class Full(Exception):  # noqa: N818 - it reads as what is so
@@ -39,14 +47,15 @@ class Full(Exception):  # noqa: N818 - it reads as what is so
 
 def can_spare(replicas: Sequence[Replica], one: Replica) -> bool:
     """Tell whether half of the replicas are left when one is ejected for being slow."""
-    others = sum(not each.health.ejected for each in replicas if each is not one)
-    return others >= max(1.0, len(replicas) / 2)
+    present = [each for each in replicas if not each.gone]
+    others = sum(not each.health.ejected for each in present if each is not one)
+    return others >= max(1.0, len(present) / 2)
 
 
 def pick(
     replicas: Sequence[Replica], now: float, random: Random, *, but: frozenset[int] = frozenset()
 ) -> int | None:
-    """Return the place of the replica to ask.
+    """Return the place of the replica to ask: one that is near, unless those are crowded.
 
     Args:
         replicas: All of them. Where all are ejected, a slow one is asked, and where all are gone,
@@ -61,7 +70,7 @@ def pick(
     Raises:
         Full: Those that could be asked are at their limits.
     """
-    places = [place for place in range(len(replicas)) if place not in but]
+    places = [place for place, each in enumerate(replicas) if place not in but and not each.gone]
     well = [place for place in places if not replicas[place].health.ejected]
     if not well and but:
         return None
@@ -69,6 +78,9 @@ def pick(
     able = [place for place in well or slow or places if not replicas[place].full]
     if not able:
         raise Full
+    if not all(replicas[place].near for place in able):
+        near = [place for place in able if replicas[place].near and not replicas[place].crowded]
+        able = near or able
     two = able if len(able) < 3 else random.sample(able, 2)
     loads = [
         ((replicas[each].under_way + 1) / replicas[each].health.weight(now), random.random(), each)

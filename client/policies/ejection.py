@@ -59,6 +59,10 @@ class Health:
             return 1.0
         return max(_FIRST_SHARE, grown)
 
+    def ramp(self, now: float) -> None:
+        """Let its share grow from here, as it is new."""
+        self._back_at = now
+
     def answered(self, latency_s: float) -> None:
         """Count an answer that came in time."""
         self._late = 0

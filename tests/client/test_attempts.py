@@ -23,7 +23,7 @@ class Before:
     """What attempts see of a fleet: which replica is next, and what a budget allows."""
 
     def __init__(self, replicas, *, budget=10, p95=None, policies=None):
-        self.replicas = list(range(replicas))
+        self.replicas, self.several = list(range(replicas)), replicas > 1
         self.policies = policies or Policies()
         self.p95 = SimpleNamespace(seconds=p95)
         self.random = Random(0)

@@ -24,7 +24,7 @@ from client import (
 )
 from client.packing import Packing
 from rankers.features import Signature
-from rankers.requests import RequestError
+from rankers.requests import RankingRequest, RequestError
 
 pytestmark = pytest.mark.end_to_end
 
@@ -131,6 +131,29 @@ class TestARequestThatDoesNotFit:
     def test_for_want_of_candidates_is_refused(self, client, random):
         with pytest.raises(InvalidRequest, match="no candidates"):
             client.rank(make_request(random, 0))
+
+    @pytest.mark.parametrize(
+        ("request_", "said"),
+        [
+            (None, "got a NoneType as a request; expected a RankingRequest"),
+            ({"item_id": [1]}, "got a dict as a request"),
+            (RankingRequest(user=None, items={}), "the user features are a NoneType"),
+        ],
+    )
+    def test_for_being_none_is_refused(self, client, request_, said):
+        with pytest.raises(InvalidRequest, match=said):
+            client.rank(request_)
+
+    @pytest.mark.parametrize("column", [[1, 2, 3], None, np.array(5), "text"])
+    def test_for_columns_that_are_no_arrays_is_refused(self, client, random, column):
+        request = make_request(random, 3)
+        request.items["item_id"] = column
+        with pytest.raises(InvalidRequest, match=r"item feature 'item_id' is .*expected an array"):
+            client.rank(request)
+
+    def test_for_no_calls_at_once_is_refused(self, client, random):
+        with pytest.raises(InvalidRequest, match="at_once is 0"):
+            client.rank_many([make_request(random, 3)], at_once=0)
 
     def test_for_a_k_of_zero_is_refused(self, client, random):
         with pytest.raises(InvalidRequest, match="k is 0"):
@@ -252,6 +275,11 @@ class TestADeadlineThatPasses:
     def test_has_to_be_a_number(self, client, random):
         with pytest.raises(InvalidRequest, match="timeout_s is nan"):
             client.rank(make_request(random, 3), timeout_s=float("nan"))
+
+    @pytest.mark.parametrize("given", ["soon", 1j, [1], None])
+    def test_has_to_be_one_for_the_client_too(self, given):
+        with pytest.raises(InvalidRequest, match=r"timeout_s is .*; give seconds"):
+            RankerClient("127.0.0.1:1", "tiny", timeout_s=given)
 
     def test_may_be_never(self, client, random):
         assert len(client.rank(make_request(random, 3), timeout_s=float("inf"))) == 3

@@ -99,6 +99,20 @@ def test_all_replicas_unreachable_is_said_with_no_more_retries_than_allowed():
         client.rank(request)
 
 
+def test_an_ejected_replica_is_probed_also_while_all_others_are_at_their_limits():
+    policies = Policies(limit=True, ejection_s=1e-9)
+    with RankerClient(["127.0.0.1:1", "127.0.0.1:2"], "tiny", policies=policies) as client:
+        gone, full = client._fleet.replicas
+        gone.health.unreachable(time.monotonic())
+        full.under_way = 1000
+        with pytest.raises(ServerOverloaded):
+            client._fleet.pick()
+        deadline = time.monotonic() + 60
+        while not client.counts().get("probes") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert client.counts()["probes"] == 1
+
+
 def test_the_limit_refuses_what_is_above_it_at_once(tiny_server, standing_still):
     request = make_request(np.random.default_rng(0), 3)
     policies = Policies(limit=True)

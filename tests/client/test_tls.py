@@ -80,6 +80,15 @@ def test_calls_are_encrypted_and_carry_the_token(tiny_server, certificate, tiny_
             np.testing.assert_array_equal(client.rank(request), tiny_predictor(request.flat()))
         assert [method.rsplit("/")[-1] for method, _ in seen] == ["ModelConfig", "ModelInfer"]
         assert {metadata["authorization"] for _, metadata in seen} == {"Bearer s3cret"}
+        # An address is asked for the certificate of the name that it was found by.
+        with RankerClient(
+            f"dns:///{url}",
+            "tiny",
+            timeout_s=30,
+            credentials=credentials,
+            resolver=lambda host, port: ["127.0.0.1"],
+        ) as named:
+            assert len(named.rank(request)) == 20
         with (
             RankerClient(url, "tiny", timeout_s=30) as plain,
             pytest.raises(ServerUnreachable, match="no server answers"),

@@ -57,7 +57,7 @@ class TestTheRollingP95:
 class TestTheGradientLimit:
     def test_grows_while_answers_stay_as_quick(self):
         limit = GradientLimit()
-        for _ in range(200):
+        for _ in range(1000):
             limit.answered(0.01, limit.limit)
         assert limit.limit > 50
 
@@ -66,7 +66,7 @@ class TestTheGradientLimit:
         for _ in range(600):
             limit.answered(0.01, limit.limit)
         before = limit.limit
-        for _ in range(60):
+        for _ in range(400):
             limit.answered(0.2, limit.limit)
         assert limit.limit < before / 2
         for _ in range(1000):
@@ -85,7 +85,18 @@ class TestTheGradientLimit:
             limit.answered(1.0, limit.limit)
         for _ in range(600):
             limit.answered(0.01, limit.limit)
-        assert limit._long_s < 0.1
+        assert limit._usual_s < 0.02
+
+    def test_takes_what_is_answered_under_overload_for_no_more_usual_than_it_is(self):
+        limit = GradientLimit()
+        for _ in range(100):
+            limit.answered(0.01, 1)
+        for _ in range(5000):
+            limit.answered(0.1, limit.limit)
+        assert limit.limit < 10
+        for _ in range(1000):  # found so with little to do: it did become slower
+            limit.answered(0.1, 1)
+        assert limit._usual_s > 0.09
 
 
 class TestHealth:
@@ -214,6 +225,46 @@ class TestPicking:
         assert pick(replicas, 1.0, Random(0)) == 1
         assert pick(replicas, 6.0, Random(0)) == 0
 
+    def zoned(self, policies=None):
+        replicas = [Replica(policies or Policies(spill_at=3)) for _ in range(4)]
+        replicas[2].near = replicas[3].near = False
+        return replicas
+
+    def picked(self, replicas):
+        return {pick(replicas, 0.0, Random(seed)) for seed in range(40)}
+
+    def test_asks_those_of_its_own_zone_while_they_are_not_crowded(self):
+        replicas = self.zoned()
+        replicas[0].under_way = replicas[1].under_way = 2
+        assert self.picked(replicas) == {0, 1}
+        replicas[0].under_way = 3
+        assert self.picked(replicas) == {1}
+        replicas[1].under_way = 3
+        assert {2, 3} <= self.picked(replicas)
+
+    def test_asks_other_zones_when_its_own_is_not_well_or_at_its_limits(self):
+        replicas = self.zoned()
+        for each in replicas[:2]:
+            each.health.unreachable(0.0)
+        assert self.picked(replicas) == {2, 3}
+        replicas = self.zoned(Policies(limit=True, spill_at=1000))
+        for each in replicas[:2]:
+            each.under_way = each.limit.limit
+        assert self.picked(replicas) == {2, 3}
+
+    def test_asks_another_zone_for_a_second_answer_where_its_own_has_none_left(self):
+        assert pick(self.zoned(), 0.0, Random(0), but=frozenset({0})) == 1
+        assert pick(self.zoned(), 0.0, Random(0), but=frozenset({0, 1})) in {2, 3}
+
+    def test_never_asks_one_that_is_gone(self):
+        replicas = [Replica(Policies()) for _ in range(3)]
+        replicas[0].gone = True
+        replicas[1].health.unreachable(0.0)
+        assert self.picked(replicas) == {2}
+        replicas[2].gone = True
+        assert self.picked(replicas) == {1}
+        assert not can_spare(replicas, replicas[1])
+
     def test_says_so_when_all_are_at_their_limits(self):
         replicas = [Replica(Policies(limit=True)) for _ in range(2)]
         for each in replicas:
@@ -237,6 +288,7 @@ def test_a_retry_waits_a_random_time_below_a_limit_that_doubles():
     [
         ({"extra_load": 1.5}, "extra_load is 1.5; it is a share"),
         ({"ramp_s": 0}, "ramp_s is 0; it is above 0 seconds"),
+        ({"spill_at": 0}, "spill_at is 0; it is 1 or more"),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(options, said):

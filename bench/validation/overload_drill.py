@@ -1,0 +1,318 @@
+"""``python -m bench.validation.overload_drill``: three times the load that servers can bear.
+
+Real embedded servers serve a model that answers after a known time, by sleeping
+(`bench.validation.timed_model`). What they can do is measured in a closed loop, and is instances
+by seconds at most. Then requests with a deadline come at Poisson times from one client: for a while
+at half of the capacity, at a multiple of it, at half again; once with `Policies(limit=True)`, once
+without. A request is good if its scores came within its deadline, from the moment it was due.
+
+The servers sleep, so a machine of two cores does; the client needs one of them, and a run whose
+requests were sent late says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from bench.arrivals import poisson
+from bench.environment import environment, load_average
+from rankers.command_line import CommandLine, json_option, print_json
+from rankers.features import Feature, Signature
+from rankers.files import write_atomically
+from rankers.requests import RankingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rankers.requests import Array
+
+KIND = "rankserve-validation-overload-drill"
+_MODEL = "timed"
+_SIGNATURE = Signature((Feature("user", "int64", (), "user"), Feature("x", "float32")))
+_CALM = 0.5
+# What counts as normal after the overload: the calm p99 and a half.
+_NORMAL = 1.5
+_WINDOW_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the servers.
+
+    Attributes:
+        capacity_per_s: Of all replicas together.
+        deadline_s: Of each request, from the moment it is due.
+        calm_s: How long the calm before and after the overload lasts.
+        overload_s: How long the overload lasts.
+        factor: Of the capacity, what comes during the overload.
+    """
+
+    capacity_per_s: float
+    deadline_s: float
+    calm_s: float
+    overload_s: float
+    factor: float
+
+    def arrivals(self, seed: int) -> Array:
+        """Return when each request is due, float64 seconds, ascending."""
+        began = 0.0
+        parts: list[Array] = []
+        for seconds, share in self._parts():
+            rate = share * self.capacity_per_s
+            due = poisson(rate, count=round(rate * seconds * 2) + 50, seed=seed + len(parts))
+            parts.append(began + due[due < seconds])
+            began += seconds
+        return np.concatenate(parts)
+
+    def _parts(self) -> tuple[tuple[float, float], ...]:
+        return ((self.calm_s, _CALM), (self.overload_s, self.factor), (self.calm_s, _CALM))
+
+
+def judge(load: Load, due: Array, took: Array) -> dict[str, Any]:
+    """Return what became of the requests.
+
+    Args:
+        load: What was asked.
+        due: When each request was, float64 ``[R]``.
+        took: Seconds from then to its scores, float64 ``[R]``; infinity if none came.
+    """
+    begins, ends = load.calm_s, load.calm_s + load.overload_s
+    before, during, after = due < begins, (due >= begins) & (due < ends), due >= ends
+    normal_s = float(np.quantile(took[before], 0.99))
+    good = took <= load.deadline_s
+    share = float(good[during].sum() / (load.capacity_per_s * load.overload_s))
+    return {
+        "requests": len(due),
+        "normal_p99_ms": round(normal_s * 1e3, 2) if np.isfinite(normal_s) else None,
+        "good_before": round(float(good[before].mean()), 4),
+        "goodput_share_of_capacity": round(share, 4),
+        "good_after": round(float(good[after].mean()), 4),
+        "recovery_s": _recovery_s(due[after] - ends, took[after], _NORMAL * normal_s),
+    }
+
+
+def _recovery_s(due: Array, took: Array, normal_s: float) -> float | None:
+    """Return when the first second begins of which, as of all after it, the p99 is normal."""
+    if not np.isfinite(normal_s):
+        return None
+    seconds = int(due[-1] / _WINDOW_S) if len(due) else 0
+    calm_since = None
+    for second in range(seconds):
+        window = took[(due >= second * _WINDOW_S) & (due < (second + 1) * _WINDOW_S)]
+        # One of a window of fewer than a hundred may be above its 99th percentile.
+        if (window > normal_s).sum() > max(1, len(window) // 100):
+            calm_since = None
+        elif calm_since is None:
+            calm_since = second * _WINDOW_S
+    return calm_since
+
+
+async def _capacity_per_s(urls: Sequence[str], at_once: int, seconds: float) -> float:
+    """Return how many requests a second are answered in a closed loop."""
+    kind = import_module("client").AsyncRankerClient
+    async with kind(list(urls), _MODEL, timeout_s=60.0) as client:
+        await client.rank(_request())
+        until = time.monotonic() + seconds
+
+        async def work() -> int:
+            answered = 0
+            while time.monotonic() < until:
+                await client.rank(_request())
+                answered += 1
+            return answered
+
+        return sum(await asyncio.gather(*(work() for _ in range(at_once)))) / seconds
+
+
+def _request() -> RankingRequest:
+    return RankingRequest({"user": np.array([7])}, {"x": np.ones(20, np.float32)})
+
+
+async def _run(urls: Sequence[str], load: Load, due: Array, *, limit: bool) -> dict[str, Any]:
+    kinds, request = import_module("client"), _request()
+    took, lags = np.full(len(due), np.inf), np.zeros(len(due))
+    policies = kinds.Policies(limit=limit)
+    async with kinds.AsyncRankerClient(
+        list(urls), _MODEL, timeout_s=load.deadline_s, policies=policies
+    ) as client:
+        await client.signature()
+        began = time.monotonic()
+
+        async def ask(place: int) -> None:
+            late_s = time.monotonic() - began - due[place]
+            lags[place] = late_s
+            try:
+                await client.rank(request, timeout_s=load.deadline_s - late_s)
+            except kinds.RankClientError:
+                return
+            took[place] = time.monotonic() - began - due[place]
+
+        async with asyncio.TaskGroup() as tasks:
+            for place, moment in enumerate(due):
+                if (wait_s := began + moment - time.monotonic()) > 0:
+                    await asyncio.sleep(wait_s)
+                tasks.create_task(ask(place))
+        counts, limits = client.counts(), [each["limit"] for each in client.replicas()]
+    lag_s = float(np.quantile(lags, 0.99))
+    return {
+        "limit": limit,
+        **judge(load, due, took),
+        "limits_at_end": limits,
+        "lag_p99_ms": round(lag_s * 1e3, 2),
+        # Requests that were sent late are not what a client with a core would have sent.
+        "void": lag_s > load.deadline_s / 10,
+        "counts": counts,
+    }
+
+
+def drill(
+    *, replicas: int, instances: int, service_s: float, load: Load, seed: int
+) -> list[dict[str, Any]]:
+    """Run the load with the limit and without; return what became of each.
+
+    Args:
+        replicas: Servers.
+        instances: Of the model, in each.
+        service_s: What a request takes.
+        load: Its capacity is what the servers can do at most; what they do is put in its place.
+        seed: Of the arrivals.
+    """
+    runs = []
+    for limit in (True, False):
+        with ExitStack() as stack:  # servers of their own: no run meets another's queue
+            urls = [
+                stack.enter_context(served(instances, service_s)).grpc_url for _ in range(replicas)
+            ]
+            at_once = 4 * replicas * instances
+            measured = asyncio.run(_capacity_per_s(urls, at_once, min(5.0, load.calm_s)))
+            found = replace(load, capacity_per_s=measured)
+            run = asyncio.run(_run(urls, found, found.arrivals(seed), limit=limit))
+            runs.append({"capacity_per_s": round(measured, 1)} | run)
+        _say(runs[-1])
+    return runs
+
+
+@contextmanager
+def served(instances: int, service_s: float) -> Iterator[Any]:
+    """Serve the timed model."""
+    from optimize.triton.embedded import serve
+
+    with tempfile.TemporaryDirectory(prefix="rankserve-overload-") as name:
+        models = Path(name) / "models"
+        write_timed_model(models / _MODEL, instances, service_s)
+        log_file = Path(name) / "triton.log"
+        with serve(models, log_file=log_file, grpc_port=0, http_port=0, metrics_port=0) as server:
+            yield server
+
+
+def write_timed_model(folder: Path, instances: int, service_s: float) -> None:
+    """Write a model of `bench.validation.timed_model`, with the queue that `deploy` sets."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config = pb.ModelConfig(
+        name=_MODEL,
+        backend="python",
+        max_batch_size=1,
+        input=[
+            pb.ModelInput(name="user_int64", data_type="TYPE_INT64", dims=[1]),
+            pb.ModelInput(name="item_float32", data_type="TYPE_FP32", dims=[-1, 1]),
+        ],
+        output=[pb.ModelOutput(name="score", data_type="TYPE_FP32", dims=[-1])],
+        instance_group=[pb.ModelInstanceGroup(kind="KIND_CPU", count=instances)],
+        dynamic_batching=pb.ModelDynamicBatching(
+            default_queue_policy=pb.ModelQueuePolicy(
+                timeout_action="REJECT",
+                default_timeout_microseconds=1_000_000,
+                allow_timeout_override=True,
+                max_queue_size=128,
+            )
+        ),
+    )
+    values = {
+        "signature": json.dumps(_SIGNATURE.to_json()),
+        "max_candidates": "4096",
+        "seconds": str(service_s),
+    }
+    for key, value in values.items():
+        config.parameters[key].string_value = value
+    version = folder / "1"
+    version.mkdir(parents=True)
+    source = Path(__file__).with_name("timed_model.py").read_text()
+    (version / "model.py").write_text(source)
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
+def _say(run: dict[str, Any]) -> None:
+    recovery = run["recovery_s"]
+    click.echo(
+        f"{'limit' if run['limit'] else 'no limit':9} goodput "
+        f"{run['goodput_share_of_capacity']:.1%} of the capacity, normal p99 "
+        f"{run['normal_p99_ms']} ms, again after "
+        f"{'never' if recovery is None else f'{recovery:g} s'}, "
+        f"{run['good_after']:.1%} good after; limits {run['limits_at_end']}"
+        + (f"; void: requests were sent {run['lag_p99_ms']} ms late" if run["void"] else ""),
+        err=True,
+    )
+
+
+@click.group(cls=CommandLine, invoke_without_command=True)
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--instances", type=click.IntRange(2), default=2, show_default=True, help="Of each.")
+@click.option("--service-ms", type=float, default=20.0, show_default=True)
+@click.option("--deadline-ms", type=float, default=200.0, show_default=True)
+@click.option("--calm", "calm_s", type=float, default=20.0, show_default=True, help="Seconds.")
+@click.option("--overload", "overload_s", type=float, default=60.0, show_default=True)
+@click.option("--factor", type=float, default=3.0, show_default=True, help="Of the capacity.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
+@json_option
+def main(out: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Ask more than the servers can do, with the client's limit and without."""
+    busy = load_average()
+    service_s = options["service_ms"] / 1e3
+    capacity = options["replicas"] * options["instances"] / service_s
+    load = Load(
+        capacity,
+        options["deadline_ms"] / 1e3,
+        options["calm_s"],
+        options["overload_s"],
+        options["factor"],
+    )
+    runs = drill(
+        replicas=options["replicas"],
+        instances=options["instances"],
+        service_s=service_s,
+        load=load,
+        seed=options["seed"],
+    )
+    given = {name.removesuffix("_s").replace("_", "-"): value for name, value in options.items()}
+    result = {
+        "kind": KIND,
+        "schema": 1,
+        "command": "python -m bench.validation.overload_drill "
+        + " ".join(f"--{name} {value:g}" for name, value in given.items()),
+        "environment": environment().to_json(),
+        "load_average": busy,
+        "most_capacity_per_s": capacity,
+        "runs": runs,
+    }
+    if out is not None:
+        write_atomically(out, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        print_json(result)
+
+
+if __name__ == "__main__":
+    main()
