@@ -13,6 +13,7 @@ from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
 from optimize.commands.measure import measure
+from optimize.commands.preflight import preflight
 from optimize.commands.report import report
 from optimize.commands.run import run
 from optimize.commands.serve import serve
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 for _command in (
-    capture, check, deploy, gain, gate, inspect, measure, recipes, report, run, serve, stage,
-    stages,
+    capture, check, deploy, gain, gate, inspect, measure, preflight, recipes, report, run, serve,
+    stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

@@ -33,7 +33,7 @@ __all__ = [
     "load_recipe",
 ]
 
-KEEP = ("if_better", "always")
+KEEP = ("if_better", "if_passed", "always")
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -44,8 +44,9 @@ class StageUse:
     Attributes:
         name: The stage's name.
         stage: With its options.
-        keep: ``always``, or ``if_better``: only if it passes its gates, is slower than its input at
-            none of the recipe's sizes, and faster at one of them or smaller.
+        keep: ``always``; ``if_passed``: only if it passes its gates; ``if_better``: only if it then
+            is slower than its input at none of the recipe's sizes, and faster at one of them or
+            smaller.
     """
 
     name: str
@@ -165,10 +166,10 @@ def _use(name: str, options: dict[str, Any]) -> StageUse:
         keep = getattr(stage, "keep", "always")
     if keep not in KEEP:
         raise UserError(f"stage {name!r}: keep is {keep!r}; {nearest(str(keep), KEEP)}")
-    if keep == "if_better" and stage.consumes != stage.produces:
+    if keep != "always" and stage.consumes != stage.produces:
         raise UserError(
             f"stage {name!r} makes {stage.produces} of {stage.consumes}, which the next stage "
-            'reads: it cannot be kept only if better; use keep = "always"'
+            'reads: it cannot be dropped; use keep = "always"'
         )
     return StageUse(name, stage, keep)
 

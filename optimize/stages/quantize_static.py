@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from optimize.artifact import Artifact, Manifest
     from optimize.int8.form import Int8Form
-    from optimize.int8.layers import ChosenLayers
     from rankers.requests import Columns, RequestBatch
 
 NAME = "quantize_static"
@@ -26,9 +25,10 @@ class QuantizeStatic:
 
     Nothing is looked for while serving, so it beats ``quantize_dynamic`` where inputs are large and
     layers narrow; activations beyond what calibration saw are cut. Only inputs of layers are
-    quantized, as TensorRT's rules ask and as is fastest on CPUs; ``activations = "int8"`` makes
-    them symmetric, as TensorRT needs them. Percentile cuts rare outliers, entropy (TensorRT's old
-    calibration) keeps the distribution. docs/quantization-dense.md tells more.
+    quantized, as is fastest on CPUs. ``placement = "tensorrt"`` follows that engine's rules, so the
+    graph can become one: signed and symmetric everywhere, all 8 bits, no quantized biases, and of a
+    residual sum the input that goes around the layer. Percentile cuts rare outliers, entropy
+    (TensorRT's old calibration) keeps the distribution. docs/quantization-dense.md tells more.
     Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html,
     Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602.
     """
@@ -50,6 +50,9 @@ class QuantizeStatic:
     activations: Literal["cpu", "uint8", "int8"] = field(
         default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: for TensorRT"}
     )
+    placement: Literal["cpu", "tensorrt"] = field(
+        default="cpu", metadata={"help": "for which machine: cpu, or tensorrt's rules for a GPU"}
+    )
     requests: int = field(default=128, metadata={"help": "the most calibration requests used"})
     exclude: str = field(
         default="", metadata={"help": "layers or weights to leave: names or patterns, by commas"}
@@ -61,17 +64,22 @@ class QuantizeStatic:
             raise UserError(
                 f"stage {NAME!r}: percentile is {self.percentile}; expected above 50, at most 100"
             )
+        if self.placement == "tensorrt" and self.activations == "uint8":
+            raise UserError(
+                f"stage {NAME!r}: activations is 'uint8'; TensorRT takes signed ones only: leave it"
+            )
         if self.requests < 1:
             raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Calibrate and quantize; see `optimize.stages.LearningStage.run`."""
         from optimize.int8.calibration import calibration_inputs
-        from optimize.int8.form import form_here
+        from optimize.int8.form import TENSORRT, form_here
         from optimize.int8.layers import choose_layers, dense_layers, opened_model
-        from optimize.int8.writing import kept_as_it_is, quantized
+        from optimize.int8.residuals import keep_pairs_to, residual_adds
+        from optimize.int8.writing import FLOAT_PRODUCTS, kept_as_it_is, quantized
 
-        form = form_here()
+        form = TENSORRT if self.placement == "tensorrt" else form_here()
         if self.activations != "cpu":
             form = replace(form, activations=self.activations)
         with opened_model(artifact) as (path, model):
@@ -86,15 +94,22 @@ class QuantizeStatic:
                 inputs=[each.name for each in model.graph.input],
                 limit=self.requests,
             )
-            self._quantize(path, folder / MODEL, chosen, inputs, form)
+            adds = residual_adds(model, chosen.quantized) if self.placement == "tensorrt" else ()
+            names = [*(each.name for each in chosen.quantized), *(each.name for each in adds)]
+            self._quantize(path, folder / MODEL, names, inputs, form)
+            if self.placement == "tensorrt":
+                keep_pairs_to(folder / MODEL, [each.name for each in chosen.quantized], adds)
         learnt = f"; {self.ranges} ranges from {len(inputs)} requests"
-        return quantized(NAME, artifact, chosen, form, learnt)
+        manifest = quantized(NAME, artifact, chosen, form, learnt)
+        if self.placement == "tensorrt":
+            return replace(manifest, settings={**manifest.settings, FLOAT_PRODUCTS: True})
+        return manifest
 
     def _quantize(
         self,
         source: Path,
         target: Path,
-        chosen: ChosenLayers,
+        names: list[str],
         inputs: Sequence[Columns],
         form: Int8Form,
     ) -> None:
@@ -109,8 +124,11 @@ class QuantizeStatic:
         from optimize.int8.writing import large
 
         kinds = ["MatMul", "Gemm"]
+        if self.placement == "tensorrt":
+            kinds.append("Add")  # only those that are named
         extra: dict[str, Any] = {
             "OpTypesToExcludeOutputQuantization": kinds,
+            "QuantizeBias": self.placement == "cpu",
             "ActivationSymmetric": form.activations == "int8",
             "CalibPercentile": self.percentile,
             # In parts, or all activations of all requests would be held at once.
@@ -122,7 +140,7 @@ class QuantizeStatic:
             calibration_reader(inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=kinds,
-            nodes_to_quantize=[each.name for each in chosen.quantized],
+            nodes_to_quantize=names,
             per_channel=True,
             reduce_range=form.seven_bits,
             activation_type=QuantType.QInt8 if form.activations == "int8" else QuantType.QUInt8,

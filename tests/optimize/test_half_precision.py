@@ -1,0 +1,98 @@
+"""Stage ``half_precision``: smaller, as a GPU rounds, and what float16 does not hold is named."""
+
+import dense_ranker
+import numpy as np
+import onnx
+import pytest
+
+from optimize.artifact import seal
+from optimize.build import run_stage
+from optimize.runtimes import open_predictor
+from optimize.samples import sample_requests
+from optimize.stages import make_stage, needs_data
+from rankers.errors import UserError
+
+CALIBRATION = sample_requests(dense_ranker.SIGNATURE, [3, 40, 17, 9, 100, 1])
+REQUESTS = sample_requests(dense_ranker.SIGNATURE, [50, 1])
+
+
+def half(artifact, folder, **options):
+    made = make_stage("half_precision", options)
+    folder.mkdir()
+    given = (CALIBRATION,) if needs_data(made) else ()
+    return seal(folder, made.run(artifact, folder, *given))
+
+
+def scores(artifact):
+    return open_predictor(artifact, threads=1)(artifact.manifest.columns_of(REQUESTS))
+
+
+@pytest.mark.parametrize(("kind", "error"), [("fp16", 2e-3), ("bf16", 2e-2)])
+@pytest.mark.parametrize("layout", ["flat", "user_once"])
+def test_scores_stay_close_and_inputs_and_score_keep_their_types(kind, error, layout, tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32", layout=layout)
+    made = half(artifact, tmp_path / "made", type=kind)
+    assert (made.manifest.precision, made.manifest.layout) == (kind, layout)
+    assert 0 < np.abs(scores(made) - scores(artifact)).max() < error
+    before, after = (onnx.load(each.model_path).graph for each in (artifact, made))
+    assert list(after.input) == list(before.input)
+    assert list(after.output) == list(before.output)
+    assert made.model_bytes < 0.6 * artifact.model_bytes
+
+
+def test_weights_beside_the_graph_become_half_too(tmp_path):
+    beside = dense_ranker.make_artifact(tmp_path / "beside", weights_beside=True)
+    within = dense_ranker.make_artifact(tmp_path / "within")
+    made = half(beside, tmp_path / "made")
+    np.testing.assert_array_equal(scores(made), scores(half(within, tmp_path / "too")))
+
+
+def test_an_activation_beyond_float16_is_named_and_stays_float32(tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32")
+    model = onnx.load(artifact.model_path)
+    for each in model.graph.initializer:
+        if each.name in {"w2", "w3"}:  # the layer between them reaches far beyond 65504
+            values = onnx.numpy_helper.to_array(each) * (1e6 if each.name == "w2" else 1e-6)
+            each.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), each.name))
+    far = tmp_path / "far"
+    far.mkdir()
+    onnx.save(model, far / "model.onnx")
+    reaching = seal(far, artifact.manifest)
+    made = half(reaching, tmp_path / "made")
+    assert "second (w2 reaches 4.7e+05)" in made.manifest.notes[-1]
+    assert np.isfinite(scores(made)).all()
+    blind = half(reaching, tmp_path / "blind", ranges="weights")
+    assert "second (w2 reaches" in blind.manifest.notes[-1]
+
+
+def test_a_ranker_without_calibration_is_told_and_bf16_needs_none(tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32")
+    with pytest.raises(UserError, match="learns from calibration requests"):
+        run_stage("half_precision", {}, artifact, tmp_path / "store")
+    made = run_stage("half_precision", {"type": "bf16"}, artifact, tmp_path / "store")
+    assert "bf16 has the range of float32" in made.manifest.notes[-1]
+
+
+def test_int8_by_tensorrts_rules_and_half_go_together(tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32")
+    static = make_stage("quantize_static", {"placement": "tensorrt"})
+    (tmp_path / "int8").mkdir()
+    int8 = seal(tmp_path / "int8", static.run(artifact, tmp_path / "int8", CALIBRATION))
+    made = half(int8, tmp_path / "made")
+    assert made.manifest.precision == "int8 fp16"
+    assert np.abs(scores(made) - scores(artifact)).max() < 0.05
+    held = {x.data_type for x in onnx.load(made.model_path).graph.initializer if "scale" in x.name}
+    assert held == {onnx.TensorProto.FLOAT16}
+
+
+def test_session_options_keep_what_the_graph_needs_of_a_cpu(tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32")
+    made = half(artifact, tmp_path / "made", type="bf16")
+    opened = run_stage("onnx_session", {"threads": 1}, made, tmp_path / "store")
+    np.testing.assert_array_equal(scores(opened), scores(made))
+
+
+@pytest.mark.parametrize("options", [{"requests": 0}, {"headroom": 0.5}])
+def test_options_that_cannot_be_are_refused(options):
+    with pytest.raises(UserError, match=rf"{next(iter(options))} is"):
+        make_stage("half_precision", options)
