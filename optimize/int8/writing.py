@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from optimize.int8.form import Int8Form
     from optimize.int8.layers import ChosenLayers, DenseLayer
 
-# The setting with which a CPU multiplies what Q/DQ pairs rounded as floats. Its integer kernels are
-# made for a CPU's own form, and without VNNI overflow on 8-bit weights.
-FLOAT_PRODUCTS = "float_products"
 _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from optimize.artifact import Artifact, ArtifactError
-from optimize.int8.writing import FLOAT_PRODUCTS
-from optimize.stages.half_precision import HALF
+from optimize.gpu_graphs import FLOAT_PRODUCTS, HALF
 from optimize.user_state.predictor import LAYOUT, USER_MODEL, open_parts
 from rankers.errors import UserError
 

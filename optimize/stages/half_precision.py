@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.gpu_graphs import HALF, precision_in
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -88,7 +89,7 @@ class HalfPrecision:
         return replace(
             manifest,
             model=MODEL,
-            precision=_precision(manifest.precision, self.type),
+            precision=precision_in(manifest.precision, self.type),
             settings={**manifest.settings, HALF: self.type},
             notes=(*manifest.notes, note),
         )
@@ -130,11 +131,3 @@ class HalfPrecision:
             tables=self.tables,
         )
         return types, chosen, seen
-
-
-HALF = "half"  # the setting that tells a runtime on a CPU to round
-
-
-def _precision(before: str, half: str) -> str:
-    """Return the precision of an artifact whose float32 operators became 16 bits."""
-    return before.replace("fp32", half, 1) if "fp32" in before else f"{before} {half}"

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from optimize.artifact import copy_model
-from optimize.int8.writing import FLOAT_PRODUCTS
-from optimize.stages.half_precision import HALF
+from optimize.gpu_graphs import FLOAT_PRODUCTS, HALF
 from rankers.errors import UserError
 
 if TYPE_CHECKING:

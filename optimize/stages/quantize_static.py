@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.gpu_graphs import FLOAT_PRODUCTS
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -77,7 +78,7 @@ class QuantizeStatic:
         from optimize.int8.form import TENSORRT, form_here
         from optimize.int8.layers import choose_layers, dense_layers, opened_model
         from optimize.int8.residuals import keep_pairs_to, residual_adds
-        from optimize.int8.writing import FLOAT_PRODUCTS, kept_as_it_is, quantized
+        from optimize.int8.writing import kept_as_it_is, quantized
 
         form = TENSORRT if self.placement == "tensorrt" else form_here()
         if self.activations != "cpu":

@@ -7,6 +7,7 @@ import pytest
 
 from optimize.artifact import seal
 from optimize.build import run_stage
+from optimize.gpu_graphs import precision_in
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.stages import make_stage, needs_data
@@ -90,6 +91,26 @@ def test_session_options_keep_what_the_graph_needs_of_a_cpu(tmp_path):
     made = half(artifact, tmp_path / "made", type="bf16")
     opened = run_stage("onnx_session", {"threads": 1}, made, tmp_path / "store")
     np.testing.assert_array_equal(scores(opened), scores(made))
+
+
+def test_openvino_is_for_cpus_and_refuses_it(tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32")
+    made = half(artifact, tmp_path / "made", type="bf16")
+    with pytest.raises(UserError, match="is in bf16, for a GPU: leave out half_precision"):
+        run_stage("export_openvino", {}, made, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("fp32", "fp16"),
+        ("int8", "int8 fp16"),
+        ("fp32, tables int8", "fp16, tables int8"),
+        ("int8, weights int4", "int8 fp16, weights int4"),
+    ],
+)
+def test_precisions_name_what_products_are_in_first(before, after):
+    assert precision_in(before, "fp16") == after
 
 
 @pytest.mark.parametrize("options", [{"requests": 0}, {"headroom": 0.5}])
