@@ -71,15 +71,16 @@ class ChosenOperators:
         return f"{len(self.half)} of {total} operators on floats{stay}"
 
 
-_SUM, _NORMAL, _CURVE, _SCORE, _BETWEEN, _OTHER = (
+_SUM, _NORMAL, _CURVE, _SCORE, _BETWEEN, _PAIR, _OTHER = (
     "sums of many terms",
     "normalizations",
     "steep curves",
     "the score",
     "between such",
+    "with a pair in float32",
     "no 16-bit form here",
 )
-_OF_KINDS = (_SUM, _NORMAL, _CURVE, _SCORE, _BETWEEN, _OTHER)
+_OF_KINDS = (_SUM, _NORMAL, _CURVE, _SCORE, _BETWEEN, _PAIR, _OTHER)
 
 
 def choose_operators(
@@ -118,9 +119,14 @@ def choose_operators(
             reason = reason or graph.by_range(node, ranges, headroom)
         if reason:
             kept[node.name] = (node.op_type, reason)
-    for node in graph.floats:
-        if node.name not in kept and graph.is_between(node, kept):
-            kept[node.name] = (node.op_type, _BETWEEN)
+    for nodes, follows, reason in (
+        (graph.floats, graph.reads_kept_pair, _PAIR),
+        (graph.floats[::-1], graph.is_pair_of, _PAIR),
+        (graph.floats, graph.is_between, _BETWEEN),
+    ):
+        for node in nodes:
+            if node.name not in kept and follows(node, kept):
+                kept[node.name] = (node.op_type, reason)
     half = frozenset(each.name for each in graph.floats) - kept.keys()
     return ChosenOperators(half, kept)
 
@@ -180,6 +186,18 @@ class _Graph:
                 if trouble:
                     return f"{name} {trouble}"
         return None
+
+    def reads_kept_pair(self, node: Any, kept: Mapping[str, object]) -> bool:
+        """Whether a product gets a float32 value of a Q/DQ pair: a cast between would part them."""
+        makers = (self.producers.get(name) for name in node.input)
+        return node.op_type in _PRODUCTS and any(
+            x is not None and x.op_type in _QUANTIZES and x.name in kept for x in makers
+        )
+
+    def is_pair_of(self, node: Any, kept: Mapping[str, object]) -> bool:
+        """Whether a node of a Q/DQ pair is read by float32 operators alone."""
+        readers = [x for name in node.output for x in self.readers.get(name, [])]
+        return node.op_type in _QUANTIZES and bool(readers) and all(x.name in kept for x in readers)
 
     def is_between(self, node: Any, kept: Mapping[str, object]) -> bool:
         """Whether a node only moves what float32 operators make to others of them."""

@@ -74,7 +74,7 @@ def test_infinity_reaches_no_further_in_float32():
     assert range_of(np.array([-np.inf, 2.0], np.float32)).largest == 2
 
 
-def test_a_scale_too_small_for_float16_stays_with_its_pair():
+def test_a_scale_too_small_for_float16_keeps_its_pair_and_their_product():
     pair = [
         node("QuantizeLinear", "x scale zero", "codes"),
         node("DequantizeLinear", "codes scale zero", "back"),
@@ -83,10 +83,13 @@ def test_a_scale_too_small_for_float16_stays_with_its_pair():
     ]
     scales = {"zero": np.int8(0)}
     coarse = choose(pair, scales | {"scale": np.float32(0.01)})
+    left = choose(pair, scales | {"scale": np.float32(0.01)}, exclude="first")
+    assert {"codes", "back", "first"} <= left.kept.keys()
     fine = choose(pair, scales | {"scale": np.float32(2e-5)})
     assert {"codes", "back", "first"} <= coarse.half
     assert fine.kept["codes"] == ("QuantizeLinear", "has a scale of 2e-05")
-    assert "first" in fine.half
+    # A cast between a pair and its product would part them.
+    assert fine.kept["first"] == ("MatMul", "with a pair in float32")
 
 
 def test_operators_are_left_by_name_and_a_name_that_fits_none_is_refused():
