@@ -35,6 +35,7 @@ STAGES = {
     "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "quantize_weights": "optimize.stages.quantize_weights:QuantizeWeights",
+    "tensorrt_operators": "optimize.stages.tensorrt_operators:TensorrtOperators",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
     "user_state": "optimize.stages.user_state:KeepUserState",
