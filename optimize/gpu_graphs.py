@@ -1,4 +1,4 @@
-"""How a CPU opens a graph that was made for a GPU: names of settings in a manifest.
+"""How a CPU opens a graph that was made for a GPU: a setting in a manifest.
 
 ONNX Runtime's CPU provider would compute something else than a GPU does, so that gates would judge
 what is never served (docs/decisions/024-half-precision-by-our-own-casts.md).
@@ -6,9 +6,6 @@ what is never served (docs/decisions/024-half-precision-by-our-own-casts.md).
 
 # The 16-bit type of a graph: its results are rounded to it (optimize/half/rounding.py).
 HALF = "half"
-# Whether products of what Q/DQ pairs rounded are multiplied as floats: the provider's integer
-# kernels are made for a CPU's own form, and without VNNI overflow on 8-bit weights.
-FLOAT_PRODUCTS = "float_products"
 
 
 def precision_in(before: str, half: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from optimize.artifact import Artifact, ArtifactError
-from optimize.gpu_graphs import FLOAT_PRODUCTS, HALF
+from optimize.gpu_graphs import HALF
 from optimize.user_state.predictor import LAYOUT, USER_MODEL, open_parts
 from rankers.errors import UserError
 
@@ -73,8 +73,6 @@ def _open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
-    if settings.get(FLOAT_PRODUCTS, False):
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         if HALF in settings:
             from optimize.half.rounding import open_rounded

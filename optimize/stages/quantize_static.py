@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from optimize.gpu_graphs import FLOAT_PRODUCTS
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -101,10 +100,7 @@ class QuantizeStatic:
             if self.placement == "tensorrt":
                 keep_pairs_to(folder / MODEL, [each.name for each in chosen.quantized], adds)
         learnt = f"; {self.ranges} ranges from {len(inputs)} requests"
-        manifest = quantized(NAME, artifact, chosen, form, learnt)
-        if self.placement == "tensorrt":
-            return replace(manifest, settings={**manifest.settings, FLOAT_PRODUCTS: True})
-        return manifest
+        return quantized(NAME, artifact, chosen, form, learnt)
 
     def _quantize(
         self,

@@ -11,6 +11,8 @@ from optimize.gpu_graphs import precision_in
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.stages import make_stage, needs_data
+from optimize.triton.config import ServingOptions
+from optimize.triton.repository import deploy
 from rankers.errors import UserError
 
 CALIBRATION = sample_requests(dense_ranker.SIGNATURE, [3, 40, 17, 9, 100, 1])
@@ -91,6 +93,17 @@ def test_session_options_keep_what_the_graph_needs_of_a_cpu(tmp_path):
     made = half(artifact, tmp_path / "made", type="bf16")
     opened = run_stage("onnx_session", {"threads": 1}, made, tmp_path / "store")
     np.testing.assert_array_equal(scores(opened), scores(made))
+
+
+@pytest.mark.parametrize("layout", ["flat", "user_once"])
+def test_it_is_deployed_for_tritons_own_backend_in_its_types(layout, tmp_path):
+    artifact = dense_ranker.make_artifact(tmp_path / "fp32", layout=layout)
+    made = half(artifact, tmp_path / "made")
+    options = ServingOptions(backend="onnxruntime")
+    deployed = deploy(made, tmp_path / "models", "dense", options=options, ungated=True)
+    weights = onnx.load(deployed.folder / "model.onnx").graph.initializer
+    kinds = {x.data_type for x in weights if len(x.dims) == 2 and x.dims[0] > 1}
+    assert onnx.TensorProto.FLOAT16 in kinds
 
 
 def test_openvino_is_for_cpus_and_refuses_it(tmp_path):

@@ -288,8 +288,6 @@ def open_onnx(folder: Path, manifest: dict[str, Any], threads: int) -> Callable[
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
-    if settings.get("float_products", False):
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         str(folder / manifest["model"]), options, providers=["CPUExecutionProvider"]
     )

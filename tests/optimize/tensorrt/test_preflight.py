@@ -114,8 +114,39 @@ def test_a_ranker_of_usual_operators_passes_in_fp32(tmp_path):
         ),
         (
             [helper.make_node("TopK", ["x", "k"], ["score", "places"], name="top", sorted=0)],
-            {"k": np.array([4000])},
+            {"k": np.array([2])},
             "top (TopK): sorted is 0",
+        ),
+        (
+            [helper.make_node("TopK", ["x", "k"], ["score", "places"], name="top")],
+            {"k": np.array([4000])},
+            "top (TopK): K is 4000",
+        ),
+        (
+            [
+                node("QuantizeLinear", "x scale zero", "q"),
+                node("DequantizeLinear", "q scale zero", "score"),
+            ],
+            CODES | {"scale": np.float32(-0.1)},
+            "q (QuantizeLinear): a scale is not above 0",
+        ),
+        (
+            [helper.make_node("LayerNormalization", ["x", "w"], ["score", "mean"], name="norm")],
+            {"w": np.ones(4, np.float32)},
+            "norm (LayerNormalization): only its first output",
+        ),
+        (
+            [node("ScatterND", "x places more", "score", reduction="add")],
+            {"places": np.array([[0]]), "more": np.ones((1, 4), np.float32)},
+            "score (ScatterND): reduction is b'add'",
+        ),
+        (
+            [
+                node("Size", "x", "depth"),
+                node("OneHot", "ids depth values", "score"),
+            ],
+            {"ids": np.array([1]), "values": np.array([0, 1], np.float32)},
+            "score (OneHot): its depth is computed",
         ),
     ],
 )

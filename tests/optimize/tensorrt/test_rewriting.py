@@ -11,6 +11,7 @@ from optimize.artifact import Manifest, seal
 from optimize.stages import make_stage
 from optimize.tensorrt.preflight import check_graph
 from optimize.tensorrt.rewriting import rewrite_operators
+from optimize.value_types import value_types
 from rankers.features import Feature, Signature
 
 WHOLE = {"x": (TensorProto.INT64, ["rows", 4])}
@@ -55,6 +56,17 @@ def test_results_are_the_same(nodes, expected, tmp_path):
     np.testing.assert_array_equal(run(model), expected)
     onnx.save(model, tmp_path / "model.onnx")
     assert check_graph(tmp_path / "model.onnx") == ()
+
+
+def test_a_sum_keeps_its_type():
+    nodes = [
+        node("Cast", "x", "narrow", to=TensorProto.INT32),
+        node("CumSum", "narrow axis", "sum"),
+        node("Cast", "sum", "score", to=TensorProto.FLOAT),
+    ]
+    model = make_model(nodes, CONSTANTS, inputs=WHOLE, shape=("rows", 4))
+    rewrite_operators(model)
+    assert value_types(model)["sum"] == TensorProto.INT32
 
 
 def test_floats_stay_as_they_are():
