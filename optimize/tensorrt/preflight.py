@@ -119,7 +119,7 @@ def _advice(node: Any, kind: str) -> str:
     if node.op_type == "DequantizeLinear" and kind == "INT32":
         return ": a quantized bias; quantize_static with placement = 'tensorrt' leaves it"
     if kind in {"INT8", "UINT8"} and node.op_type in {"Gather", "Cast"}:
-        return ": tables in whole numbers are for CPUs; half_precision puts them into fp16"
+        return ": leave out quantize_tables; half_precision puts tables into fp16"
     return ""
 
 
