@@ -15,7 +15,7 @@ ENGINE = "model.plan"
 
 
 def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE) -> str:
-    """Return a shell script that builds an engine beside a graph.
+    """Return a shell script that builds an engine of a graph, whose folder it is given.
 
     Args:
         model: The graph's file name.
@@ -24,27 +24,28 @@ def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE)
         image: The container that has TensorRT's ``trtexec``.
     """
     options = [
-        f"--onnx=/model/{model}",
+        f"--onnx=/graph/{model}",
         *(
             f"--{which}Shapes={_shapes(profile, place)}"
             for place, which in enumerate(("min", "opt", "max"))
         ),
-        f"--saveEngine=/model/{ENGINE}",
-        "--timingCacheFile=/model/timing.cache",
+        f"--saveEngine=/engine/{ENGINE}",
+        "--timingCacheFile=/engine/timing.cache",
         "--profilingVerbosity=detailed",
         "--skipInference",
     ]
     command = " \\\n  ".join(shlex.quote(each) for each in options)
     return f"""#!/bin/sh
-# Builds {ENGINE} of {model}: {_comment(name)}. Run it on the machine with the GPU that will serve;
-# an engine is tied to it and to the version of TensorRT. Nobody has run it yet.
+# Builds {ENGINE} of {_comment(name)} here, from the artifact in the folder $1. Run it on the machine
+# with the GPU that will serve: an engine is tied to it and to the version of TensorRT.
+# It was generated where there is no GPU, and not run.
 # TensorRT 10 wants --stronglyTyped, or it may choose other types than the graph's. TensorRT 11 has
 # no other kind of network.
 set -eu
-cd "$(dirname "$0")"
+graph=$(cd "${{1:?the folder of {model}}}" && pwd)
 typed=$(docker run --rm {shlex.quote(image)} sh -c 'trtexec --help 2>/dev/null || true' \\
   | grep --only-matching --max-count=1 -e '--stronglyTyped' || true)
-docker run --rm --gpus all --volume "$PWD:/model" {shlex.quote(image)} trtexec \\
+docker run --rm --gpus all --volume "$graph:/graph:ro" --volume "$PWD:/engine" {shlex.quote(image)} trtexec \\
   ${{typed:+"$typed"}} \\
   {command}
 sha256sum {ENGINE}

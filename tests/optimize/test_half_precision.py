@@ -8,9 +8,11 @@ import pytest
 from optimize.artifact import seal
 from optimize.build import run_stage
 from optimize.gpu_graphs import precision_in
+from optimize.recipe import load_recipe
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
 from optimize.stages import make_stage, needs_data
+from optimize.tensorrt.preflight import check_graph
 from optimize.triton.config import ServingOptions
 from optimize.triton.repository import deploy
 from rankers.errors import UserError
@@ -93,6 +95,19 @@ def test_session_options_keep_what_the_graph_needs_of_a_cpu(tmp_path):
     made = half(artifact, tmp_path / "made", type="bf16")
     opened = run_stage("onnx_session", {"threads": 1}, made, tmp_path / "store")
     np.testing.assert_array_equal(scores(opened), scores(made))
+
+
+@pytest.mark.parametrize("recipe", ["gpu-fp16", "gpu-int8"])
+def test_what_the_recipes_make_of_an_exported_graph_is_what_tensorrt_takes(recipe, tmp_path):
+    made = source = dense_ranker.make_artifact(tmp_path / "fp32", layout="user_once")
+    for use in load_recipe(recipe).stages[2:]:
+        (tmp_path / use.name).mkdir()
+        given = (CALIBRATION,) if needs_data(use.stage) else ()
+        made = seal(tmp_path / use.name, use.stage.run(made, tmp_path / use.name, *given))
+    assert check_graph(made.model_path) == ()
+    kinds = [each.op_type for each in onnx.load(made.model_path).graph.node]
+    assert kinds.count("QuantizeLinear") == (2 if recipe == "gpu-int8" else 0)
+    assert 0 < np.abs(scores(made) - scores(source)).max() < 0.05
 
 
 @pytest.mark.parametrize("layout", ["flat", "user_once"])

@@ -214,7 +214,7 @@ class TestScript:
         subprocess.run(["/bin/sh", "-n"], input=script, text=True, check=True)
         shapes = "item_id:100,context:2x16,price:100x8,item_to_request:100"
         assert f"--optShapes={shapes}" in script
-        assert "model.onnx: it's mine." in script
+        assert "of it's mine here" in script
 
     def test_preflight_prints_findings_or_the_script_and_fails_where_something_is_found(
         self, tmp_path
