@@ -36,16 +36,17 @@ def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE)
     ]
     command = " \\\n  ".join(shlex.quote(each) for each in options)
     return f"""#!/bin/sh
-# Builds {ENGINE} of {_comment(name)} here, from the artifact in the folder $1. Run it on the machine
-# with the GPU that will serve: an engine is tied to it and to the version of TensorRT.
+# Builds {ENGINE} of {_comment(name)} here, from the artifact in the folder $1. Run it on the
+# machine with the GPU that will serve: an engine is tied to it and to the version of TensorRT.
 # It was generated where there is no GPU, and not run.
 # TensorRT 10 wants --stronglyTyped, or it may choose other types than the graph's. TensorRT 11 has
 # no other kind of network.
 set -eu
 graph=$(cd "${{1:?the folder of {model}}}" && pwd)
-typed=$(docker run --rm {shlex.quote(image)} sh -c 'trtexec --help 2>/dev/null || true' \\
+typed=$(docker run --rm {shlex.quote(image)} sh -c 'trtexec --help || true' 2>/dev/null \\
   | grep --only-matching --max-count=1 -e '--stronglyTyped' || true)
-docker run --rm --gpus all --volume "$graph:/graph:ro" --volume "$PWD:/engine" {shlex.quote(image)} trtexec \\
+docker run --rm --gpus all --volume "$graph:/graph:ro" --volume "$PWD:/engine" \\
+  {shlex.quote(image)} trtexec \\
   ${{typed:+"$typed"}} \\
   {command}
 sha256sum {ENGINE}
