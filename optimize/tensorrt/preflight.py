@@ -101,15 +101,16 @@ def _of_node(
 def _wrong_types(node: Any, types: Mapping[str, str], supported: frozenset[str]) -> Iterator[str]:
     place = _MAIN.get(node.op_type, 0)
     if place < len(node.input):
-        kind = types.get(node.input[place], "UNDEFINED")
-        if kind not in supported:
+        # What an operator of a runtime makes has no known type; that operator is named itself.
+        kind = types.get(node.input[place])
+        if kind is not None and kind not in supported:
             yield f"reads {kind}; TensorRT takes {_listed(supported)} here{_advice(node, kind)}"
     if node.op_type == "QuantizeLinear":
         supported = operators().types["DequantizeLinear"]
     elif node.op_type not in {"Cast", "Constant", "ConstantOfShape"}:
         return
-    kind = types.get(node.output[0], "UNDEFINED")
-    if kind not in supported:
+    kind = types.get(node.output[0])
+    if kind is not None and kind not in supported:
         yield f"makes {kind}; TensorRT takes {_listed(supported)} here{_advice(node, kind)}"
 
 

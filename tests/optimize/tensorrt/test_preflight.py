@@ -155,6 +155,12 @@ def test_what_tensorrt_refuses_is_found_and_named(nodes, weights, said, tmp_path
     assert [line for line in lines if line.startswith(said)], lines
 
 
+def test_what_follows_a_runtimes_own_operator_is_not_blamed_for_it(tmp_path):
+    own = helper.make_node("FusedGemm", ["x", "w"], ["y"], name="own", domain="com.microsoft")
+    lines = found(tmp_path, [own, node("Relu", "y", "score")], {"w": drawn(4, 4)})
+    assert [line.partition(":")[0] for line in lines] == ["own (FusedGemm)"]
+
+
 def test_inputs_and_operator_sets_are_looked_at(tmp_path):
     inputs = {"x": (TensorProto.DOUBLE, ["rows", 4])}
     lines = found(tmp_path, [node("Cast", "x", "score", to=1)], inputs=inputs)
