@@ -15,6 +15,7 @@ from optimize.commands.deploy import deploy
 from optimize.commands.inspect import inspect
 from optimize.commands.listings import recipes, stages
 from optimize.commands.measure import measure
+from optimize.commands.preflight import preflight
 from optimize.commands.report import report
 from optimize.commands.run import run
 from optimize.commands.sensitivity import sensitivity
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 for _command in (
-    buckets, capture, check, compare, deploy, gain, gate, inspect, measure, recipes, report, run,
-    sensitivity, serve, stage, stages,
+    buckets, capture, check, compare, deploy, gain, gate, inspect, measure, preflight, recipes,
+    report, run, sensitivity, serve, stage, stages,
 ):  # fmt: skip
     main.add_command(_command)

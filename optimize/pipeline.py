@@ -323,7 +323,7 @@ class _Steps:
         if folder not in self._ended:
             try:
                 made = self._run_stage(use, source, folder, data)
-                weighed = made if use.keep == "always" else self._weigh(made, source, use.keep)
+                weighed = made if use.keep == "always" else self._weigh(use, made, source)
                 self.results.append(weighed)
                 self._ended[folder] = weighed
             except UserError as error:
@@ -373,14 +373,15 @@ class _Steps:
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
 
-    def _weigh(self, made: StageResult, source: Artifact, keep: str) -> StageResult:
-        """Say whether a stage that is not always kept is dropped, and what it gained."""
+    def _weigh(self, use: StageUse, made: StageResult, source: Artifact) -> StageResult:
+        """Say whether a stage that need not be kept is dropped, and what it gained."""
         if not made.artifact.passed:
             failed = [each for each in made.artifact.manifest.verdicts if not each.passed]
             said = f"{made.name}: {failed[0].gate}: {failed[0].reason}; dropped"
             self._observer.noticed(said)
             return replace(made, dropped=said)
-        if keep == "if_passed":  # what it is for is not speed or size
+        if use.keep == "if_passed":  # what it is for is not speed or size here
+            self._observer.noticed(f"{made.name}: passed its gates; kept, its speed not measured")
             return made
         gain = self._measure_gain(made.artifact, source, self._recipe.measured_at)
         said = f"{made.name}: {gain.describe()}; {'kept' if gain.worth_it else 'dropped'}"

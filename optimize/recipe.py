@@ -44,9 +44,9 @@ class StageUse:
     Attributes:
         name: The stage's name.
         stage: With its options.
-        keep: ``always``, or ``if_better``: only if it passes its gates, is slower than its input at
-            none of the recipe's sizes, and faster at one of them or smaller. ``if_passed``: only if
-            it passes its gates; else the run goes on from its input.
+        keep: ``always``; ``if_passed``: only if it passes its gates; ``if_better``: only if it then
+            is slower than its input at none of the recipe's sizes, and faster at one of them or
+            smaller.
     """
 
     name: str
@@ -169,7 +169,7 @@ def _use(name: str, options: dict[str, Any]) -> StageUse:
     if keep != "always" and stage.consumes != stage.produces:
         raise UserError(
             f"stage {name!r} makes {stage.produces} of {stage.consumes}, which the next stage "
-            f'reads: it cannot be kept {keep.replace("if_", "only if ")}; use keep = "always"'
+            'reads: it cannot be dropped; use keep = "always"'
         )
     return StageUse(name, stage, keep)
 

@@ -43,6 +43,10 @@ class Int8Form:
         return f"{self.activations} activations, {bits}, {for_cpu}"
 
 
+# What TensorRT multiplies, on GPUs: signed, around zero, all 8 bits.
+TENSORRT = Int8Form("int8", seven_bits=False, isa=None)
+
+
 def int8_form(isa: Collection[str]) -> Int8Form:
     """Return the form for a CPU.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from optimize.artifact import Artifact, ArtifactError
+from optimize.gpu_graphs import HALF
 from optimize.user_state.predictor import LAYOUT, USER_MODEL, open_parts
 from rankers.errors import UserError
 
@@ -73,6 +74,10 @@ def _open_session(
     options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
     try:
+        if HALF in settings:
+            from optimize.half.rounding import open_rounded
+
+            return open_rounded(model, options)
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # onnxruntime has no exception of its own above RuntimeError's many kin.

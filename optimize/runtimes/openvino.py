@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-
 
 def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
     """Compile an OpenVINO artifact for this CPU.
@@ -27,12 +25,14 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     require_libraries("openvino")
     import openvino
 
+    # Tables in bf16 are no products in bf16.
+    products = artifact.manifest.precision.partition(", tables")[0]
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
         # Left to itself OpenVINO computes in bf16 wherever the CPU can.
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[artifact.manifest.precision],
+        "INFERENCE_PRECISION_HINT": "bf16" if "bf16" in products else "f32",
         # Every instance of a server would pin its threads to the same first cores.
         "ENABLE_CPU_PINNING": False,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from optimize.gpu_graphs import HALF, precision_in
 from optimize.instruction_sets import ISA
 from rankers.errors import UserError, in_one_line
 
@@ -23,7 +24,8 @@ class ExportOpenvino:
     OpenVINO makes kernels for each shape when it first meets it, and keeps them: it gains where
     matrix products and their neighbours can be fused, and loses where every request has another
     number of candidates. The weights stay float32 in either precision; ``bf16`` is how they are
-    multiplied, and needs a CPU that does so by itself.
+    multiplied, and needs a CPU that does so by itself. Layers that ``quantize_static`` put into
+    int8 are multiplied in int8 here too.
     Source: https://docs.openvino.ai/2025/openvino-workflow/model-preparation.html
     """
 
@@ -40,6 +42,11 @@ class ExportOpenvino:
         """Read and save; see `optimize.stages.Stage.run`."""
         import openvino
 
+        if HALF in artifact.manifest.settings:
+            raise UserError(
+                f"stage 'export_openvino' reads graphs for CPUs; {artifact.folder} is in "
+                f"{artifact.manifest.settings[HALF]}, for a GPU: leave out half_precision"
+            )
         # Core.read_model, not convert_model: the latter reports its use over the network.
         try:
             model = openvino.Core().read_model(artifact.model_path)
@@ -58,7 +65,12 @@ class ExportOpenvino:
             artifact.manifest,
             format="openvino",
             model=MODEL,
-            precision=self.precision,
+            precision=_precision(artifact.manifest.precision, self.precision),
             requires=requires,
             settings={},
         )
+
+
+def _precision(before: str, products: str) -> str:
+    """Return the precision of a graph whose float32 products are computed in ``products``."""
+    return before if products == "fp32" else precision_in(before, products)

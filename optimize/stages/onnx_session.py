@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from optimize.artifact import copy_model
+from optimize.gpu_graphs import HALF
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,4 +50,7 @@ class OnnxSession:
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Copy the graph; see `optimize.stages.Stage.run`."""
         copy_model(artifact, folder)
-        return replace(artifact.manifest, settings=asdict(self))
+        before = artifact.manifest.settings
+        # What a GPU's graph needs of a CPU is no option of the session.
+        kept = {name: before[name] for name in (HALF,) if name in before}
+        return replace(artifact.manifest, settings={**kept, **asdict(self)})

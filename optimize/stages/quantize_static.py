@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact, Manifest
     from optimize.int8.form import Int8Form
     from optimize.int8.layers import ChosenLayers
+    from optimize.int8.residuals import ResidualAdd
     from rankers.requests import Columns, RequestBatch
 
 NAME = "quantize_static"
@@ -26,12 +27,13 @@ class QuantizeStatic:
 
     Nothing is looked for while serving, so it beats ``quantize_dynamic`` where inputs are large and
     layers narrow; activations beyond what calibration saw are cut. Only inputs of layers are
-    quantized, as TensorRT's rules ask and as is fastest on CPUs; ``activations = "int8"`` makes
-    them symmetric, as TensorRT needs them. Percentile cuts rare outliers, entropy (TensorRT's old
-    calibration) keeps the distribution. Layers that went through ``quantize_aware`` keep the ranges
-    that they learnt. ``smooth`` balances inputs of which few channels are large with the layers'
-    matrices; ``correct_bias`` takes off what rounding adds on average. docs/quantization-dense.md
-    tells more.
+    quantized, as is fastest on CPUs. ``placement = "tensorrt"`` follows that engine's rules, so the
+    graph can become one: signed and symmetric everywhere, all 8 bits, no quantized biases, and of a
+    residual sum the input that goes around the layer. Percentile cuts rare outliers, entropy
+    (TensorRT's old calibration) keeps the distribution. Layers that went through ``quantize_aware``
+    keep the ranges that they learnt. ``smooth`` balances inputs of which few channels are large
+    with the layers' matrices; ``correct_bias`` takes off what rounding adds on average.
+    docs/quantization-dense.md tells more.
     Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html,
     Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602; Xiao et al.,
     SmoothQuant, arXiv:2211.10438; Nagel et al., arXiv:1906.04721 (bias correction).
@@ -52,10 +54,13 @@ class QuantizeStatic:
         default=99.99, metadata={"help": "of percentile ranges: what lies within, in percent"}
     )
     activations: Literal["cpu", "uint8", "int8"] = field(
-        default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: for TensorRT"}
+        default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: around zero"}
     )
     weights: Literal["int8", "int4"] = field(
         default="int8", metadata={"help": "int4: half the bytes, multiplied as floats"}
+    )
+    placement: Literal["cpu", "tensorrt"] = field(
+        default="cpu", metadata={"help": "for which machine: cpu, or tensorrt's rules for a GPU"}
     )
     requests: int = field(default=128, metadata={"help": "the most calibration requests used"})
     exclude: str = field(
@@ -77,6 +82,15 @@ class QuantizeStatic:
             )
         if not 0 <= self.smooth <= 1:
             raise UserError(f"stage {NAME!r}: smooth is {self.smooth}; expected 0 to 1")
+        if self.placement == "tensorrt" and self.activations == "uint8":
+            raise UserError(
+                f"stage {NAME!r}: activations is 'uint8'; TensorRT takes signed ones only: leave it"
+            )
+        if self.placement == "tensorrt" and self.weights == "int4":
+            raise UserError(
+                f"stage {NAME!r}: weights is 'int4', which is not written by TensorRT's rules; "
+                "expected 'int8' with placement 'tensorrt'"
+            )
         if self.requests < 1:
             raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
 
@@ -84,11 +98,12 @@ class QuantizeStatic:
         """Calibrate and quantize; see `optimize.stages.LearningStage.run`."""
         from optimize.int8.calibration import calibration_inputs
         from optimize.int8.cuts import learnt_ranges
-        from optimize.int8.form import form_here
+        from optimize.int8.form import TENSORRT, form_here
         from optimize.int8.layers import choose_layers, dense_layers, opened_model
+        from optimize.int8.residuals import keep_pairs_to, residual_adds
         from optimize.int8.writing import kept_as_it_is, quantized
 
-        form = form_here()
+        form = TENSORRT if self.placement == "tensorrt" else form_here()
         if self.activations != "cpu":
             form = replace(form, activations=self.activations)
         if self.weights == "int4":
@@ -105,13 +120,18 @@ class QuantizeStatic:
                 inputs=[each.name for each in model.graph.input],
                 limit=self.requests,
             )
-            task = _Task(path, model, chosen, form, inputs, learnt_ranges(model, chosen.quantized))
+            adds = residual_adds(model, chosen.quantized) if self.placement == "tensorrt" else ()
+            task = _Task(
+                path, model, chosen, form, inputs, learnt_ranges(model, chosen.quantized), adds
+            )
             said = [f"{self.ranges} ranges from {len(inputs)} requests"]
             if task.learnt:
                 said.insert(0, f"ranges of {len(task.learnt)} inputs as they were learnt")
             if self.smooth:
                 said.append(self._smooth(task))
             self._quantize(task, folder / MODEL)
+            if self.placement == "tensorrt":
+                keep_pairs_to(folder / MODEL, [each.name for each in chosen.quantized], adds)
             if task.learnt or self.correct_bias:
                 said += self._mend(task, folder / MODEL)
         return quantized(NAME, artifact, chosen, form, "".join(f"; {each}" for each in said))
@@ -167,8 +187,11 @@ class QuantizeStatic:
 
         kinds = ["MatMul", "Gemm"]
         form = task.form
+        if self.placement == "tensorrt":
+            kinds.append("Add")  # only those that are named
         extra: dict[str, Any] = {
             "OpTypesToExcludeOutputQuantization": kinds,
+            "QuantizeBias": self.placement == "cpu",
             "ActivationSymmetric": form.activations == "int8",
             "CalibPercentile": self.percentile,
             # In parts, or all activations of all requests would be held at once.
@@ -185,7 +208,10 @@ class QuantizeStatic:
             calibration_reader(task.inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=kinds,
-            nodes_to_quantize=[each.name for each in task.chosen.quantized],
+            nodes_to_quantize=[
+                *(each.name for each in task.chosen.quantized),
+                *(each.name for each in task.adds),
+            ],
             per_channel=True,
             reduce_range=form.seven_bits,
             activation_type=QuantType.QInt8 if form.activations == "int8" else QuantType.QUInt8,
@@ -211,6 +237,7 @@ class _Task:
         form: In which they are written.
         inputs: Of calibration requests.
         learnt: Ranges that the graph holds, by the input's name.
+        adds: Residual sums of which an input gets a pair.
     """
 
     path: Path
@@ -219,3 +246,4 @@ class _Task:
     form: Int8Form
     inputs: Sequence[Columns]
     learnt: dict[str, tuple[float, float]]
+    adds: tuple[ResidualAdd, ...]

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optimize.gpu_graphs import HALF
 from optimize.runtimes import DEPLOYABLE
 from optimize.triton.config import (
     CONFIG,
@@ -174,6 +175,11 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
             f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
+        )
+    if manifest.settings.get(HALF) == "bf16" and backend == "python":
+        raise UserError(
+            f"{artifact.folder}: in bf16, whose products ONNX Runtime has on GPUs alone, and the "
+            "backend 'python' runs on the CPU: use backend onnxruntime, or an artifact in fp16"
         )
     for verdict in manifest.verdicts:
         if not verdict.passed and not ungated:

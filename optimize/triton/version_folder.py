@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactError, Step, open_artifact, seal
+from optimize.gpu_graphs import HALF
 from optimize.samples import sample_requests
 from optimize.triton.ragged_graph import pack_ragged, ragged_model
 from optimize.triton.wire_graph import wire_model
@@ -134,12 +135,17 @@ def _check_scores(
 ) -> None:
     import onnxruntime
 
+    from optimize.half.rounding import open_rounded
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        native.model_path, options, providers=["CPUExecutionProvider"]
-    )
+    if HALF in native.manifest.settings:
+        session = open_rounded(native.model_path, options)
+    else:
+        session = onnxruntime.InferenceSession(
+            native.model_path, options, providers=["CPUExecutionProvider"]
+        )
     for batch, scores in zip(batches, expected, strict=True):
         (served,) = session.run(None, pack(native.manifest.signature, batch))
         if not np.array_equal(served.reshape(-1), scores, equal_nan=True):

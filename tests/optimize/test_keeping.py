@@ -129,6 +129,23 @@ def test_a_stage_that_ranks_worse_is_dropped_without_measuring(run, static_is_sl
     assert found.chosen.manifest.precision == "fp32"
 
 
+def test_one_that_need_only_pass_is_kept_without_measuring(run, static_is_slower):
+    recipe = load_recipe(str(run.folder.parent / "mine.toml"))
+    static = replace(recipe.stages[1], keep="if_passed")
+    refuse = ParityLimits(max_abs=1e-5, mean_abs=1e-6, candidates=(1, 37))
+    said = []
+    observer = type("Noting", (pipeline.Silent,), {"noticed": lambda _, text: said.append(text)})()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "Silent", lambda: observer)
+        kept = run(None, stages=(recipe.stages[0], static))
+        dropped = run(None, stages=(recipe.stages[0], static), gates=GateLimits(parity=refuse))
+    assert last_stage(kept.chosen) == "quantize_static"
+    assert kept.results[-1].gain is None
+    assert said[0] == "quantize_static: passed its gates; kept, its speed not measured"
+    assert last_stage(dropped.chosen) == "export_onnx"
+    assert dropped.results[-1].dropped == said[1]
+
+
 def test_if_all_are_dropped_the_last_one_kept_is_chosen(run, static_is_slower):
     recipe = load_recipe(str(run.folder.parent / "mine.toml"))
     found = run(lambda *asked: stated(0.5, *asked), stages=recipe.stages[:3])

@@ -156,6 +156,19 @@ class TestStatic:
         assert f"; {ranges} ranges from 4 requests" in made.manifest.notes[-1]
         assert np.abs(scores(made) - scores(user_once)).max() < 0.05
 
+    def test_openvino_takes_the_pairs_and_multiplies_in_int8_too(self, flat, tmp_path):
+        int8 = quantize("quantize_static", flat, tmp_path / "made")
+        made = run_stage("export_openvino", {}, int8, tmp_path / "store")
+        assert made.manifest.precision == "int8"
+        # One for each layer's input; weights are held as int8.
+        assert made.model_path.read_text().count('type="FakeQuantize"') == 2
+        fp32 = run_stage("export_openvino", {}, flat, tmp_path / "store")
+        weights, before = ((x.folder / "model.bin").stat().st_size for x in (made, fp32))
+        assert weights < 0.5 * before
+        # Each rounds inputs, biases and sums a little otherwise.
+        assert np.abs(scores(made) - scores(int8)).max() < 0.01
+        assert np.abs(scores(made) - scores(flat)).max() > 1e-4
+
     def test_only_inputs_of_layers_are_quantized(self, flat, tmp_path):
         kinds = kinds_of(quantize("quantize_static", flat, tmp_path / "made"))
         assert kinds.count("QuantizeLinear") == 2

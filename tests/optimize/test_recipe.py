@@ -69,6 +69,7 @@ def test_what_changes_scores_is_kept_only_if_better_unless_a_recipe_says_so(tmp_
         ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
         ("measured_at = [0]\n" + ONE_STAGE, "measured_at is [0]; expected whole numbers from 1"),
         (ONE_STAGE + 'keep = "if_beter"\n', "keep is 'if_beter'; did you mean 'if_better'"),
+        (ONE_STAGE + 'keep = "if_passed"\n', "makes onnx of torch, which the next stage reads"),
         (ONE_STAGE + 'keep = "if_better"\n', "makes onnx of torch, which the next stage reads"),
     ],
 )

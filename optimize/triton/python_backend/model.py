@@ -304,11 +304,12 @@ def open_openvino(folder: Path, manifest: dict[str, Any], threads: int) -> Calla
             f"{folder}: the server has no OpenVINO: pip install 'rankserve[openvino]' where it is "
             "started from, and start it again"
         ) from None
+    products = manifest["precision"].partition(", tables")[0]
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[manifest["precision"]],
+        "INFERENCE_PRECISION_HINT": "bf16" if "bf16" in products else "f32",
         "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(str(folder / manifest["model"]), "CPU", properties)

@@ -54,6 +54,13 @@ def test_nothing_but_models_is_ever_left_in_the_repository(artifacts, repository
     assert [each.name for each in repository.iterdir()] == ["tiny"]
 
 
+def test_a_graph_in_bf16_is_not_put_before_a_cpu(artifacts, repository):
+    half = replace(artifacts[0].manifest, settings={"half": "bf16"})
+    with pytest.raises(UserError, match="runs on the CPU: use backend onnxruntime"):
+        deploy(replace(artifacts[0], manifest=half), repository, "tiny")
+    assert not repository.exists() or not list(repository.iterdir())
+
+
 def test_another_artifact_becomes_the_next_version(artifacts, repository):
     deploy(artifacts[0], repository, "tiny")
     deployed = deploy(artifacts[1], repository, "tiny")

@@ -1,0 +1,19 @@
+"""How a CPU opens a graph that was made for a GPU: a setting in a manifest.
+
+ONNX Runtime's CPU provider would compute something else than a GPU does, so that gates would judge
+what is never served (docs/decisions/024-half-precision-by-our-own-casts.md).
+"""
+
+# The 16-bit type of a graph: its results are rounded to it (optimize/half/rounding.py).
+HALF = "half"
+
+
+def precision_in(before: str, half: str) -> str:
+    """Return an artifact's precision once its float32 operators are in ``fp16`` or ``bf16``.
+
+    >>> precision_in("int8, tables int4", "fp16")
+    'int8 fp16, tables int4'
+    """
+    products, comma, rest = before.partition(", ")
+    kinds = [half if kind == "fp32" else kind for kind in products.split()]
+    return " ".join(kinds if half in kinds else [*kinds, half]) + comma + rest

@@ -1,0 +1,1 @@
+"""TensorRT's rules, held against an ONNX graph where TensorRT itself cannot run."""
