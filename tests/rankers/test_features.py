@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,19 @@ def test_a_signature_needs_an_item_feature():
 def test_an_unknown_score_kind_is_refused():
     with pytest.raises(UserError, match="did you mean 'probability'"):
         Signature((Feature("a", "int64"),), "probabilty")
+
+
+def test_names_that_are_no_longer_read_survive_json_and_are_left_out_where_there_are_none(
+    signature,
+):
+    less = replace(signature, ignored=("colour",))
+    assert Signature.from_json(json.loads(json.dumps(less.to_json()))) == less
+    assert "ignored" not in signature.to_json()
+
+
+def test_a_feature_is_not_both_read_and_ignored(signature):
+    with pytest.raises(UserError, match="'brand' is both read and ignored"):
+        replace(signature, ignored=("brand",))
 
 
 def test_an_unknown_feature_is_answered_with_the_nearest(signature):
