@@ -18,8 +18,8 @@ def buckets(
 ) -> None:
     """Choose the candidate buckets that pad least for WORKLOAD.
 
-    WORKLOAD is a name of `python -m bench workloads` or a .toml file. The choice is exact: no other
-    one of so many buckets pads fewer rows. It suits CUDA graphs, TensorRT profiles and warm-ups.
+    WORKLOAD is a name of `python -m bench workloads` or a .toml file. The choice is exact. Buckets
+    are for CUDA graphs, TensorRT profiles and warm-ups.
     """
     from optimize.buckets import choose_buckets, padding_waste, workload_histogram
 
