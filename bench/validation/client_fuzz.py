@@ -15,6 +15,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -178,7 +179,9 @@ def _async_grown(kinds: Any, url: str, request: RankingRequest, times: int) -> d
         async with kinds.AsyncRankerClient(url, _SERVED, timeout_s=PATIENCE_S) as client:
             await client.rank(request)
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as pool:
+        # The loop's own pool grows to several threads as it likes, which is no leak of a client's.
+        runner.get_loop().set_default_executor(pool)
         return grown(lambda: runner.run(one()), times)
 
 
