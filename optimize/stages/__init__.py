@@ -30,6 +30,7 @@ STAGES = {
     "lookups": "optimize.stages.lookups:Lookups",
     "onnx_session": "optimize.stages.onnx_session:OnnxSession",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
+    "prune_neurons": "optimize.stages.prune_neurons:PruneNeurons",
     "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
     "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
