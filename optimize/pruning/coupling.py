@@ -39,6 +39,7 @@ class Layer:
         name: As the module calls it.
         key: Of its weight among all parameters.
         nodes: The products.
+        element_size: Bytes of one of the weight's values.
         bias: Key of what is added to every one of them and to nothing else; None if there is no
             such.
     """
@@ -46,6 +47,7 @@ class Layer:
     name: str
     key: str
     nodes: tuple[Node, ...]
+    element_size: int
     bias: str | None
 
 
@@ -216,7 +218,9 @@ def _layers(walk: Walk) -> tuple[Layer, ...]:
             for each in nodes
         }
         bias = biases.pop() if len(biases) == 1 else None
-        found.append(Layer(layer_name(key), key, tuple(nodes), bias))
+        weight = walk.graph.held(arguments(nodes[0])["weight"])
+        size = 0 if weight is None else weight.element_size()
+        found.append(Layer(layer_name(key), key, tuple(nodes), size, bias))
     reads = Counter(
         walk.key(source)
         for source in walk.graph.module.graph.find_nodes(op="get_attr")

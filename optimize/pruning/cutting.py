@@ -47,7 +47,7 @@ def cut(
                 _stand_in(graph, layer, out, statistics[layer.key])
     _shorten_sizes(coupling, gone)
     for key in {key for key, _ in gone}:
-        held = _parameter(graph, key)
+        held = parameter(graph, key)
         value = held.detach()
         for axis in range(value.dim()):
             if out := gone.get((key, axis)):
@@ -67,8 +67,8 @@ def _shorten_sizes(coupling: Coupling, gone: Mapping[tuple[str, int], set[int]])
 
 
 def _stand_in(graph: FlatGraph, layer: Layer, out: set[int], seen: LayerStatistics) -> None:
-    weight = _parameter(graph, layer.key)
-    bias = None if layer.bias is None else _parameter(graph, layer.bias)
+    weight = parameter(graph, layer.key)
+    bias = None if layer.bias is None else parameter(graph, layer.bias)
     gone = torch.tensor(sorted(out))
     stay = torch.tensor([x for x in range(weight.shape[1]) if x not in out])
     spread = regular(seen.spread(centred=bias is not None))
@@ -84,7 +84,8 @@ def _stand_in(graph: FlatGraph, layer: Layer, out: set[int], seen: LayerStatisti
             bias += (lost @ rest).to(bias.dtype)
 
 
-def _parameter(graph: FlatGraph, name: str) -> Tensor:
+def parameter(graph: FlatGraph, name: str) -> Tensor:
+    """Return the parameter or constant that a graph holds by a name."""
     value: Any = graph.module
     for part in name.split("."):
         value = getattr(value, part)

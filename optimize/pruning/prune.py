@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,7 @@ from optimize.flat_graph import flat_graph
 from optimize.pruning.allocation import Budget, choose, least_share, multiply_adds, sizes_of
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
+from optimize.pruning.low_rank import factor, layers_to_factor
 from optimize.pruning.report import LayerReport
 from optimize.pruning.statistics import layer_statistics
 from optimize.samples import sample_requests
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from optimize.pruning.statistics import LayerStatistics
     from rankers.requests import RequestBatch
 
+# Of its rank that a layer has to lose to be made two.
+_WORTH = 0.1
+
 
 @dataclass(frozen=True)
 class PruneSettings:
@@ -44,6 +48,7 @@ class PruneSettings:
         min_width: The narrowest a layer gets.
         exclude: Patterns of names of layers whose neurons stay, as in a shell.
         keep_last: Whether what the layer that makes the score reads stays.
+        low_rank: Whether layers whose outputs have to stay may become two of a lower rank.
         stand_in: Whether what stays of a layer's inputs stands in for what goes.
     """
 
@@ -53,6 +58,7 @@ class PruneSettings:
     min_width: int = 8
     exclude: tuple[str, ...] = ()
     keep_last: bool = False
+    low_rank: bool = False
     stand_in: bool = True
 
 
@@ -102,13 +108,19 @@ def prune(
     manifest = artifact.manifest
     graph = open_graph(load_program(artifact.model_path), manifest)
     teacher = trainable_module(load_program(artifact.model_path))
-    coupling = _coupling(graph, settings)
-    if not coupling.layers:
+    before = _coupling(graph, settings)
+    if not before.layers:
         return graph, Pruned((), ())
-    statistics = layer_statistics(graph, coupling.layers, requests, manifest)
-    before, whole = coupling, _work(coupling, statistics)
+    original = layer_statistics(graph, before.layers, requests, manifest)
+    whole = _work(before, original)
     budget = Budget(settings.budget, sum(whole.values()), settings.multiple, settings.min_width)
-    _check_budget(coupling, statistics, budget)
+    factored = _factored(artifact, requests, settings, budget) if settings.low_rank else ()
+    pairs = factor(graph, [x for x in before.layers if x.key in factored], original)
+    coupling, statistics = before, original
+    if pairs:
+        coupling = _coupling(graph, settings)
+        statistics = layer_statistics(graph, coupling.layers, requests, manifest)
+    _check_budget(coupling, statistics, budget, low_rank=settings.low_rank)
     tuned = []
     for number in range(settings.rounds):
         share = settings.budget ** ((number + 1) / settings.rounds)
@@ -126,7 +138,7 @@ def prune(
         coupling = _coupling(graph, settings)
         if not last:
             statistics = layer_statistics(graph, coupling.layers, requests, manifest)
-    return graph, Pruned(_reports(before, coupling, whole, graph), tuple(tuned))
+    return graph, Pruned(_reports(before, coupling, whole, pairs), tuple(tuned))
 
 
 @contextmanager
@@ -153,8 +165,40 @@ def _work(coupling: Coupling, statistics: Mapping[str, LayerStatistics]) -> dict
     return multiply_adds(coupling, statistics, sizes)
 
 
+def _factored(
+    artifact: Artifact, requests: RequestBatch, settings: PruneSettings, budget: Budget
+) -> tuple[str, ...]:
+    """Return the keys of the layers that are worth to be factored, by a try with all of them.
+
+    One that would lose little of its rank is left whole: what the lowest ranks add is lost then for
+    next to nothing.
+    """
+    from optimize.torch_program import load_program
+
+    manifest = artifact.manifest
+    graph = open_graph(load_program(artifact.model_path), manifest)
+    coupling = _coupling(graph, settings)
+    layers = layers_to_factor(coupling, settings.min_width)
+    if not layers:
+        return ()
+    statistics = layer_statistics(graph, coupling.layers, requests, manifest)
+    pairs = factor(graph, layers, statistics)
+    coupling = _coupling(graph, settings)
+    statistics = layer_statistics(graph, coupling.layers, requests, manifest)
+    chosen, _ = choose(coupling, statistics, budget)
+    gone = {coupling.groups[number].name: len(neurons) for number, neurons in chosen.items()}
+    ranks = {each.name: sizes_of(coupling, each)[0] for each in coupling.layers}
+    return tuple(
+        key for key, (into, _) in pairs.items() if gone.get(into, 0) > _WORTH * ranks[into]
+    )
+
+
 def _check_budget(
-    coupling: Coupling, statistics: Mapping[str, LayerStatistics], budget: Budget
+    coupling: Coupling,
+    statistics: Mapping[str, LayerStatistics],
+    budget: Budget,
+    *,
+    low_rank: bool,
 ) -> None:
     least = least_share(coupling, statistics, budget)
     if least <= budget.keep:
@@ -168,32 +212,36 @@ def _check_budget(
     raise UserError(
         f"prune_neurons: budget is {budget.keep:g} of the dense layers' multiply-adds; no less "
         f"than {least:.3f} can be reached, as outputs have to stay of {listed or 'every layer'}"
+        + ("" if low_rank else "; give more, or low_rank = true")
     )
 
 
 def _reports(
-    before: Coupling, after: Coupling, whole: Mapping[str, float], graph: FlatGraph
+    before: Coupling,
+    after: Coupling,
+    whole: Mapping[str, float],
+    pairs: Mapping[str, tuple[str, str]],
 ) -> tuple[LayerReport, ...]:
-    state: dict[str, Any] = {
-        **dict(graph.module.named_parameters(remove_duplicate=False)),
-        **dict(graph.module.named_buffers(remove_duplicate=False)),
-    }
     now = {each.key: sizes_of(after, each) for each in after.layers}
     reports = []
     for each in before.layers:
-        old, new = sizes_of(before, each), now[each.key]
-        element = state[each.key].element_size()
+        outputs, inputs = sizes_of(before, each)
+        into, out = pairs.get(each.key, (each.key, each.key))
+        rank = now[into][0] if each.key in pairs else 0
+        new_outputs, new_inputs = now[out][0], now[into][1]
+        new = rank * (new_outputs + new_inputs) if rank else new_outputs * new_inputs
         reports.append(
             LayerReport(
                 name=each.name,
-                outputs_before=old[0],
-                outputs_after=new[0],
-                inputs_before=old[1],
-                inputs_after=new[1],
+                outputs_before=outputs,
+                outputs_after=new_outputs,
+                inputs_before=inputs,
+                inputs_after=new_inputs,
+                rank=rank,
                 multiply_adds_before=whole[each.key],
-                multiply_adds_after=whole[each.key] * new[0] * new[1] / (old[0] * old[1]),
-                bytes_before=element * old[0] * old[1],
-                bytes_after=element * new[0] * new[1],
+                multiply_adds_after=whole[each.key] * new / (outputs * inputs),
+                bytes_before=each.element_size * outputs * inputs,
+                bytes_after=each.element_size * new,
                 reason=before.held.get(each.name, ""),
             )
         )

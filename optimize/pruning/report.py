@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_ENDS = ("before", "after")
+
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
@@ -19,6 +21,7 @@ class LayerReport:
         outputs_after: Its width now.
         inputs_before: How many it read.
         inputs_after: How many it reads now.
+        rank: Of the two layers that it is now; 0 if it is one still.
         multiply_adds_before: For one candidate of the calibration requests.
         multiply_adds_after: The same now.
         bytes_before: Of its weight.
@@ -31,6 +34,7 @@ class LayerReport:
     outputs_after: int
     inputs_before: int
     inputs_after: int
+    rank: int
     multiply_adds_before: float
     multiply_adds_after: float
     bytes_before: int
@@ -46,13 +50,15 @@ def summary(reports: Sequence[LayerReport]) -> str:
     """Return one line on all layers."""
     if not reports:
         return "the program has no dense layers"
-    before = sum(each.multiply_adds_before for each in reports)
-    after = sum(each.multiply_adds_after for each in reports)
+    before, after = (sum(getattr(each, f"multiply_adds_{x}") for each in reports) for x in _ENDS)
     narrower = [each for each in reports if each.outputs_after < each.outputs_before]
     gone = sum(each.outputs_before - each.outputs_after for each in narrower)
-    old, new = (sum(getattr(each, f"bytes_{x}") for each in reports) for x in ("before", "after"))
+    old, new = (sum(getattr(each, f"bytes_{x}") for each in reports) for x in _ENDS)
+    factored = sum(each.rank > 0 for each in reports)
+    line = f"{gone:,} neurons of {len(narrower)} of {len(reports)} dense layers are gone"
+    if factored:
+        line += f", {factored} of low rank"
     return (
-        f"{gone:,} neurons of {len(narrower)} of {len(reports)} dense layers are gone; multiply-"
-        f"adds for a candidate {before:,.0f} → {after:,.0f} ({after / before - 1:+.1%}), weights "
-        f"{old:,} → {new:,} bytes"
+        f"{line}; multiply-adds for a candidate {before:,.0f} → {after:,.0f} "
+        f"({after / before - 1:+.1%}), weights {old:,} → {new:,} bytes"
     )

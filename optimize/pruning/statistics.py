@@ -42,6 +42,7 @@ class LayerStatistics:
         moment: Mean of the products of inputs, ``[I, I]``.
         sensitivity: Sum of the squared slopes of scores along each input, for each candidate
             scored, ``[I]``.
+        output_sensitivity: The same along each output, ``[O]``.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class LayerStatistics:
     mean: Tensor
     moment: Tensor
     sensitivity: Tensor
+    output_sensitivity: Tensor
 
     def spread(self, *, centred: bool) -> Tensor:
         """Return the mean of products, of what deviates from the mean if there is a bias."""
@@ -75,46 +77,48 @@ def layer_statistics(
     for chunk in requests.chunks(_CHUNK_ROWS):
         columns = manifest.columns_of(chunk)
         given = {x: torch.from_numpy(np.ascontiguousarray(columns[x])) for x in manifest.inputs}
-        scores, inputs = _run(graph, given, keys)
-        slopes = _slopes(scores, manifest, [x for _, x in inputs])
+        scores, ends = _run(graph, given, keys)
+        slopes = _slopes(scores, manifest, [x for _, *both in ends for x in both])
         scored += len(scores)
-        for (key, value), slope in zip(inputs, slopes, strict=True):
+        for (key, value, _), before, after in zip(ends, slopes[::2], slopes[1::2], strict=True):
             flat = value.detach().reshape(-1, value.shape[-1]).double()
-            steep = slope.reshape(-1, value.shape[-1]).double().square().sum(0)
-            parts = [len(flat), flat.sum(0), flat.T @ flat, steep]
+            parts = [len(flat), flat.sum(0), flat.T @ flat, _squares(before), _squares(after)]
             held = sums.get(key)
             sums[key] = parts if held is None else [x + y for x, y in zip(held, parts, strict=True)]
     return {
-        key: LayerStatistics(rows, scored, total / rows, products / rows, steep / scored)
-        for key, (rows, total, products, steep) in sums.items()
+        key: LayerStatistics(
+            rows, scored, total / rows, products / rows, before / scored, after / scored
+        )
+        for key, (rows, total, products, before, after) in sums.items()
     }
 
 
 def _run(
     graph: FlatGraph, columns: Mapping[str, Tensor], keys: Mapping[Node, str]
-) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """Score columns; return every layer's inputs too, each a leaf or a value that has a slope."""
-    inputs: list[tuple[str, Tensor]] = []
+) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
+    """Score columns; return what every layer reads and gives too, values that have a slope."""
+    ends: list[tuple[str, Tensor, Tensor]] = []
     sources = {node: arguments(node)["input"] for node in keys}
 
     class Recorder(torch.fx.Interpreter):
         def run_node(self, n: Node) -> Any:
-            if n in sources:
-                value = self.env[sources[n]]
-                if not value.requires_grad:
-                    self.env[sources[n]] = value = value.detach().requires_grad_()
-                inputs.append((keys[n], value))
-            return super().run_node(n)
+            if n not in sources:
+                return super().run_node(n)
+            value = self.env[sources[n]]
+            if not value.requires_grad:
+                self.env[sources[n]] = value = value.detach().requires_grad_()
+            ends.append((keys[n], value, super().run_node(n)))
+            return ends[-1][-1]
 
     with torch.enable_grad():
         found: Any = Recorder(graph.module, garbage_collect_values=False).run(
             *(columns[name] for name in graph.names)
         )
     scores: Tensor = found[0] if isinstance(found, tuple | list) else found
-    return scores.reshape(-1), inputs
+    return scores.reshape(-1), ends
 
 
-def _slopes(scores: Tensor, manifest: Manifest, inputs: Sequence[Tensor]) -> list[Tensor]:
+def _slopes(scores: Tensor, manifest: Manifest, values: Sequence[Tensor]) -> list[Tensor]:
     """Return each candidate's slope, weighted by what a move of its score costs."""
     kind = manifest.signature.score
     if kind == "relevance":
@@ -123,9 +127,13 @@ def _slopes(scores: Tensor, manifest: Manifest, inputs: Sequence[Tensor]) -> lis
         logits = torch.logit(scores, eps=_CLOSEST) if kind == "probability" else scores
         likely = torch.sigmoid(logits.detach())
         total = (logits * (likely * (1 - likely)).sqrt()).sum()
-    unique = list({id(x): x for x in inputs}.values())
+    unique = list({id(x): x for x in values}.values())
     found = torch.autograd.grad(total, unique, allow_unused=True)
     slopes = {
         id(x): torch.zeros_like(x) if y is None else y for x, y in zip(unique, found, strict=True)
     }
-    return [slopes[id(x)] for x in inputs]
+    return [slopes[id(x)] for x in values]
+
+
+def _squares(slopes: Tensor) -> Tensor:
+    return slopes.reshape(-1, slopes.shape[-1]).double().square().sum(0)

@@ -65,6 +65,10 @@ class PruneNeurons:
     keep_last: bool = field(
         default=False, metadata={"help": "leave what the layer that makes the score reads"}
     )
+    low_rank: bool = field(
+        default=False,
+        metadata={"help": "layers whose outputs have to stay may become two of a lower rank"},
+    )
     seed: int = field(default=0, metadata={"help": "of the fine-tuning"})
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ class PruneNeurons:
             min_width=self.min_width,
             exclude=tuple(each.strip() for each in self.exclude.split(",") if each.strip()),
             keep_last=self.keep_last,
+            low_rank=self.low_rank,
         )
         drawn = evenly_drawn(calibration, self.requests)
         graph, pruned = prune(artifact, drawn, settings, self.tuning())

@@ -16,6 +16,7 @@ from optimize.finetuning.settings import DistilSettings
 from optimize.pruning.allocation import Budget, choose
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
+from optimize.pruning.low_rank import factors
 from optimize.pruning.prune import PruneSettings, open_graph, prune
 from optimize.pruning.statistics import layer_statistics
 from rankers.errors import UserError
@@ -128,6 +129,42 @@ def test_rounds_of_fine_tuning_share_the_steps_and_leave_tables_alone(artifact):
     )
 
 
+def test_a_layer_whose_outputs_stay_becomes_two_if_it_is_of_low_rank(store):
+    ranker = layered_rankers.ranker("Cross")
+    weight = ranker.module.cross.weight
+    with torch.no_grad():
+        left, sizes, right = torch.linalg.svd(weight)
+        weight.copy_(left[:, :4] * sizes[:4] @ right[:4])
+    cross = capture(ranker, store, candidates=(1, 5))
+    settings = PruneSettings(
+        budget=0.5, rounds=1, multiple=4, min_width=4, exclude=("deep",), low_rank=True
+    )
+
+    graph, pruned = prune(cross, REQUESTS, settings, NO_TUNING)
+
+    layers = {each.name: each for each in pruned.layers}
+    assert layers["cross"].rank in {4, 8}  # as far as the budget asks
+    assert layers["deep"].rank == 0
+    assert layers["deep"].outputs_after == 24
+    assert layers["cross"].multiply_adds_after == layers["cross"].rank * (51 + 51)
+    assert layers["cross"].bytes_after == 4 * layers["cross"].multiply_adds_after
+    columns = graph.sample(50)
+    with torch.no_grad():
+        expected = ranker.module(**columns)
+    torch.testing.assert_close(graph.score(columns), expected, rtol=0, atol=1e-3)
+
+
+def test_factors_of_full_rank_are_the_layer_itself():
+    random = torch.Generator().manual_seed(0)
+    weight, inputs, slopes = (
+        torch.randn(size, generator=random, dtype=torch.float64) for size in ((6, 9), (40, 9), (6,))
+    )
+
+    into, out = factors(weight, inputs.T @ inputs / 40, slopes.square(), 6)
+
+    torch.testing.assert_close(out @ into, weight)
+
+
 def test_a_budget_that_cannot_be_met_is_refused_with_what_can(store):
     cross = capture(layered_rankers.ranker("Cross"), store, candidates=(1, 5))
     with pytest.raises(UserError) as error:
@@ -138,3 +175,4 @@ def test_a_budget_that_cannot_be_met_is_refused_with_what_can(store):
     least = (51 * 51 + 8 * 51 + 8) / (51 * 51 + 24 * 51 + 24)
     assert f"no less than {least:.3f} can be reached" in message
     assert "cross (mul with what no layer makes)" in message
+    assert message.endswith("; give more, or low_rank = true")
