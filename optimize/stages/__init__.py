@@ -34,6 +34,7 @@ STAGES = {
     "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
     "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
+    "sparsify": "optimize.stages.sparsify:Sparsify",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
     "user_once": "optimize.stages.user_once:UserOnce",
     "user_state": "optimize.stages.user_state:KeepUserState",
