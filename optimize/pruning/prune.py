@@ -49,6 +49,8 @@ class PruneSettings:
         exclude: Patterns of names of layers whose neurons stay, as in a shell.
         keep_last: Whether what the layer that makes the score reads stays.
         low_rank: Whether layers whose outputs have to stay may become two of a lower rank.
+        tune_each: Whether each round is fine-tuned with its share of the steps, and not the last
+            one with all.
         stand_in: Whether what stays of a layer's inputs stands in for what goes.
     """
 
@@ -59,6 +61,7 @@ class PruneSettings:
     exclude: tuple[str, ...] = ()
     keep_last: bool = False
     low_rank: bool = False
+    tune_each: bool = False
     stand_in: bool = True
 
 
@@ -98,7 +101,7 @@ def prune(
         artifact: Of the format ``torch``, of either layout.
         requests: Calibration requests.
         settings: How far, and how.
-        tuning: Of the fine-tuning; its steps are shared by the rounds.
+        tuning: Of the fine-tuning; its steps are those of all rounds.
 
     Raises:
         UserError: The budget cannot be met; the message says what can, and what has to stay.
@@ -128,8 +131,9 @@ def prune(
         if chosen:
             cut(graph, coupling, chosen, statistics if settings.stand_in else None)
         last = number == settings.rounds - 1
-        steps = tuning.steps // settings.rounds
-        steps += tuning.steps % settings.rounds if last else 0
+        steps = tuning.steps // settings.rounds if settings.tune_each else 0
+        if last:
+            steps = tuning.steps - steps * (settings.rounds - 1)
         if steps:
             with plain_answers(graph) as student:
                 tuned.append(

@@ -69,6 +69,9 @@ class PruneNeurons:
         default=False,
         metadata={"help": "layers whose outputs have to stay may become two of a lower rank"},
     )
+    tune_each: bool = field(
+        default=False, metadata={"help": "share the steps out to the rounds; else all come last"}
+    )
     seed: int = field(default=0, metadata={"help": "of the fine-tuning"})
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class PruneNeurons:
             exclude=tuple(each.strip() for each in self.exclude.split(",") if each.strip()),
             keep_last=self.keep_last,
             low_rank=self.low_rank,
+            tune_each=self.tune_each,
         )
         drawn = evenly_drawn(calibration, self.requests)
         graph, pruned = prune(artifact, drawn, settings, self.tuning())
@@ -122,5 +126,5 @@ class PruneNeurons:
         }
         (folder / REPORT).write_text(json.dumps(said, indent=1) + "\n")
         notes = [f"{NAME}: {summary(pruned.layers)}; learnt from {len(drawn)} requests"]
-        notes += [f"{NAME}: round {n}: {x.describe()}" for n, x in enumerate(pruned.tuned, 1)]
+        notes += [f"{NAME}: {each.describe()}" for each in pruned.tuned]
         return replace(manifest, model=PROGRAM, notes=(*manifest.notes, *notes))

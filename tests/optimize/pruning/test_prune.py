@@ -116,13 +116,14 @@ def test_what_stays_stands_in_better_than_nothing(artifact):
     assert errors[0] < 0.8 * errors[1]
 
 
-def test_rounds_of_fine_tuning_share_the_steps_and_leave_tables_alone(artifact):
-    settings = PruneSettings(budget=0.4, rounds=2, multiple=4, min_width=4)
+@pytest.mark.parametrize(("each", "steps"), [(False, [7]), (True, [3, 4])])
+def test_fine_tuning_comes_last_or_in_each_round_and_leaves_tables_alone(artifact, each, steps):
+    settings = PruneSettings(budget=0.4, rounds=2, multiple=4, min_width=4, tune_each=each)
     tuning = DistilSettings(steps=7, batch_requests=8, learning_rate=1e-3)
     graph, pruned = prune(artifact, REQUESTS, settings, tuning)
 
-    assert [each.steps for each in pruned.tuned] == [3, 4]
-    assert all(each.loss_after <= each.loss_before for each in pruned.tuned)
+    assert [x.steps for x in pruned.tuned] == steps
+    assert all(x.loss_after <= x.loss_before for x in pruned.tuned)
     table = dict(graph.module.named_parameters())["ranker.table.weight"]
     np.testing.assert_array_equal(
         table.detach().numpy(), layered_rankers.ranker().module.table.weight.detach().numpy()
