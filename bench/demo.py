@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact
-    from optimize.pipeline import Run
+    from optimize.run import Run
     from optimize.triton.embedded import RunningServer
     from rankers.ranker import Ranker
     from rankers.requests import Array

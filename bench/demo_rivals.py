@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optimize.artifact import Artifact
-    from optimize.pipeline import Run
     from optimize.recipe import Recipe
+    from optimize.run import Run
 
 
 @dataclass(frozen=True, slots=True)

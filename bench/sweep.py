@@ -197,7 +197,7 @@ def serve_settings(
         UserError: The artifact cannot be deployed, or a model does not load.
     """
     from bench.served import served_target
-    from optimize.pipeline import find_artifact
+    from optimize.run import find_artifact
     from optimize.triton.config import ServingOptions
     from optimize.triton.embedded import serve
     from optimize.triton.repository import deploy

@@ -164,7 +164,7 @@ def open_target(spec: str, *, device: str = "cpu", threads: int | None = None) -
 
         return open_kept_state(Path(spec.removeprefix("kept:")), device=device, threads=threads)
     from optimize.artifact import MANIFEST
-    from optimize.pipeline import RUN_FILE
+    from optimize.run import RUN_FILE
 
     if any((Path(spec) / name).is_file() for name in (MANIFEST, RUN_FILE)):
         return open_artifact_target(Path(spec), device=device, threads=threads)
@@ -181,7 +181,7 @@ def open_artifact_target(
     Raises:
         UserError: The artifact is damaged, or its runtime cannot open it.
     """
-    from optimize.pipeline import find_artifact
+    from optimize.run import find_artifact
     from optimize.runtimes import default_threads, open_predictor
 
     artifact = find_artifact(folder)

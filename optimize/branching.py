@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.branches import Branch, MeasureOptions
     from optimize.measuring import Measured
-    from optimize.pipeline import StageResult
     from optimize.recipe import StageUse
+    from optimize.run import StageResult
 
 End = Literal["kept", "lost", "failed its gate", "failed", "skipped"]
 

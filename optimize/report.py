@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from optimize.artifact import Artifact
     from optimize.branching import Chosen
-    from optimize.pipeline import Run, StageResult
+    from optimize.run import Run, StageResult
 
 
 class TerminalObserver:

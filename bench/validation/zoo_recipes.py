@@ -23,7 +23,7 @@ from rankers.command_line import CommandLine, json_option
 from rankers.zoo.catalogue import ZOO
 
 if TYPE_CHECKING:
-    from optimize.pipeline import Run
+    from optimize.run import Run
 
 KIND = "zoo recipes"
 METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")

@@ -48,8 +48,8 @@ def _ranker(spec: str, *, as_json: bool) -> bool:
 
 def _artifact(folder: Path, *, as_json: bool) -> bool:
     """Check that an artifact is whole, was gated, and runs on this machine."""
-    from optimize.pipeline import find_artifact
     from optimize.requirements import check_artifact
+    from optimize.run import find_artifact
 
     found = find_artifact(folder)
     checks = check_artifact(found)

@@ -14,8 +14,8 @@ from rankers.command_line import json_option, print_json
 @json_option
 def inspect(artifact: Path, as_json: bool) -> None:
     """Print what ARTIFACT (its folder, or a run's) says of itself."""
-    from optimize.pipeline import find_artifact
     from optimize.report import print_artifact
+    from optimize.run import find_artifact
 
     found = find_artifact(artifact)
     if as_json:

@@ -28,7 +28,7 @@ def preflight(
 
     A line for each finding; TensorRT itself is not needed.
     """
-    from optimize.pipeline import find_artifact
+    from optimize.run import find_artifact
     from optimize.tensorrt.operators import operators
     from optimize.tensorrt.preflight import check_graph
     from optimize.tensorrt.profiles import Span, make_profile

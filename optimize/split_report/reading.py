@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import Artifact, ArtifactError, open_artifact
-from optimize.pipeline import RUN_FILE, find_artifact
+from optimize.run import RUN_FILE, find_artifact
 from optimize.stages.user_once import REPORT, REPORT_SCHEMA
 from optimize.user_once.diagram import Diagram
 from rankers.errors import UserError

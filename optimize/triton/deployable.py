@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from optimize.pipeline import RUN_FILE, find_artifact
+from optimize.run import RUN_FILE, find_artifact
 from optimize.runtimes import DEPLOYABLE
 from rankers.errors import UserError
 

@@ -36,7 +36,7 @@ def open_user_state(folder: Path | str, *, threads: int | None = None) -> UserSt
     Raises:
         UserError: There is none, it is damaged or of another layout, or it does not run here.
     """
-    from optimize.pipeline import find_artifact
+    from optimize.run import find_artifact
     from optimize.runtimes import open_predictor
 
     artifact = find_artifact(Path(folder))

@@ -15,7 +15,7 @@ from optimize.capture import EVALUATION
 from optimize.capture import STAGE as CAPTURE
 from optimize.gain import Gain
 from optimize.measuring import EAGER
-from optimize.pipeline import MEASUREMENTS, RUN_FILE, RUN_SCHEMA
+from optimize.run import MEASUREMENTS, RUN_FILE, RUN_SCHEMA
 from optimize.variants.variant import ORIGINAL, State, Variant
 from rankers.errors import UserError
 from rankers.intervals import Interval

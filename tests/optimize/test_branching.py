@@ -11,9 +11,11 @@ from optimize.artifact import Artifact, Verdict
 from optimize.branches import Branch, MeasureOptions
 from optimize.branching import run_branches
 from optimize.children import default_limits
-from optimize.pipeline import Silent, StageResult, run_recipe
+from optimize.pipeline import run_recipe
 from optimize.recipe import Recipe, StageUse, load_recipe
+from optimize.run import StageResult
 from optimize.stages import make_stage
+from optimize.steps import Silent
 from optimize.triton.deployable import find_deployable
 from rankers.errors import UserError
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from client.packing import Packing
-from optimize import pipeline
+from optimize import pipeline, steps
 from optimize.build import run_stage
 from optimize.capture import capture, score_batch
 from optimize.children import default_limits
@@ -241,7 +241,7 @@ def test_a_run_drops_what_it_can_and_not_what_the_gates_miss(tmp_path):
         return json.loads(said.getvalue())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_child", here)
+        patch.setattr(steps, "run_child", here)
         run = pipeline.run_recipe(
             f"{field_rankers.FILE}:overconfident",
             load_recipe(str(tmp_path / "mine.toml")),

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from example_rankers import EXAMPLES
 
-from optimize import pipeline
+from optimize import pipeline, steps
 from optimize.artifact import open_artifact
 from optimize.children import default_limits
 from optimize.cli import main
 from optimize.gain import Gain, Speed
 from optimize.gate_limits import GateLimits, ParityLimits
 from optimize.recipe import load_recipe
+from optimize.run import find_artifact
 
 RECIPE = """
 measured_at = [50, 200]
@@ -69,7 +70,7 @@ def run(tmp_path_factory):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_child", here)
+        patch.setattr(steps, "run_child", here)
         run.patch, run.here, run.folder = patch, here, folder / "out"
         yield run
 
@@ -134,7 +135,7 @@ def test_one_that_need_only_pass_is_kept_without_measuring(run, static_is_slower
     static = replace(recipe.stages[1], keep="if_passed")
     refuse = ParityLimits(max_abs=1e-5, mean_abs=1e-6, candidates=(1, 37))
     said = []
-    observer = type("Noting", (pipeline.Silent,), {"noticed": lambda _, text: said.append(text)})()
+    observer = type("Noting", (steps.Silent,), {"noticed": lambda _, text: said.append(text)})()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "Silent", lambda: observer)
         kept = run(None, stages=(recipe.stages[0], static))
@@ -151,7 +152,7 @@ def test_if_all_are_dropped_the_last_one_kept_is_chosen(run, static_is_slower):
     found = run(lambda *asked: stated(0.5, *asked), stages=recipe.stages[:3])
     assert last_stage(found.chosen) == "export_onnx"
     assert found.passed
-    assert pipeline.find_artifact(found.out).key == open_artifact(found.chosen.folder).key
+    assert find_artifact(found.out).key == open_artifact(found.chosen.folder).key
 
 
 def test_what_was_measured_once_decides_again(run, static_is_slower):
@@ -167,7 +168,7 @@ def test_what_was_measured_once_decides_again(run, static_is_slower):
         ).to_json()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_child", counted)
+        patch.setattr(steps, "run_child", counted)
         first, again = run(None), run(None)
     assert len(measured) == 2
     assert [each.gain for each in first.results] == [each.gain for each in again.results]

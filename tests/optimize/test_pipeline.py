@@ -196,7 +196,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(ranker, said, tmp_path):
 
 
 def test_a_run_that_chose_nothing_cannot_be_found(tmp_path):
-    from optimize.pipeline import find_artifact
+    from optimize.run import find_artifact
 
     (tmp_path / "run.json").write_text('{"chosen": null}')
     with pytest.raises(UserError, match="no artifact of this run passed"):

@@ -7,8 +7,8 @@ from pathlib import Path
 from example_rankers import SIGNATURE
 
 from optimize.artifact import Artifact, Manifest, Verdict
-from optimize.pipeline import StageResult
 from optimize.report import TerminalObserver, print_artifact
+from optimize.run import StageResult
 
 VERDICTS = (
     Verdict("parity", True, "max |Δscore| 1e-07, mean 2e-08", {}),

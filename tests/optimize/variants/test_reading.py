@@ -23,7 +23,7 @@ from optimize.gain import Gain, Speed
 from optimize.gate_limits import GateLimits, ParityLimits, QualityLimits
 from optimize.gates import judge
 from optimize.measuring import EAGER
-from optimize.pipeline import MEASUREMENTS, RUN_FILE, Run, StageResult
+from optimize.run import MEASUREMENTS, RUN_FILE, Run, StageResult
 from optimize.variants.reading import read_variants
 from optimize.variants.report import chosen_metric, variant_tables
 from optimize.variants.variant import standings
