@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import layered_rankers
 import pytest
 
 from bench.validation.pruning import fine_tuning_steps, prune_and_judge
+
+RESULTS = Path(__file__).parents[3] / "bench" / "results" / "validation"
 
 
 def test_a_tenth_of_the_steps_that_training_takes():
@@ -26,3 +31,11 @@ def test_layers_and_changes_are_told_of_a_pruned_ranker(tmp_path):
     low, high = found["changes"]["auc"]["interval"]
     assert low <= found["changes"]["auc"]["change"] <= high
     assert found["fine_tuning"] == []
+
+
+def test_committed_rankers_keep_half_and_lose_less_than_the_limit_at_the_bad_end():
+    rankers = json.loads((RESULTS / "pruning.json").read_text())["rankers"]
+    assert {"dlrm", "dcn_v2"} <= set(rankers)
+    for each in rankers.values():
+        assert each["multiply_adds_kept"] <= 0.5
+        assert each["changes"]["auc"]["interval"][0] > -5e-4

@@ -101,6 +101,16 @@ def test_of_two_equal_neurons_one_goes_first_and_the_other_does_its_work(found):
     assert error < 1e-3 * expected.std()
 
 
+def test_the_second_of_two_equal_neurons_does_not_go_next(found):
+    _, coupling, statistics = found
+    whole = 51 * 32 + 32 * 16 + 16
+
+    chosen, _ = choose(coupling, statistics, Budget(0.8, whole, 1, 1))
+
+    assert len(chosen[0]) > 2
+    assert len(chosen[0] & {4, 5}) == 1
+
+
 def test_what_stays_stands_in_better_than_nothing(artifact):
     settings = PruneSettings(budget=0.4, rounds=2, multiple=4, min_width=4)
     with_it, _ = prune(artifact, REQUESTS, settings, NO_TUNING)
