@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from optimize.fields.reading import frontier, score_with, values_of
+from optimize.fields.reading import frontier, score_with
+from optimize.partial import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ import torch
 from optimize.flat_graph import SIZES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from torch.fx import Node
@@ -48,43 +48,6 @@ def sizes_of(graph: FlatGraph, feature: str) -> list[Node]:
         for node in graph.nodes
         if node.target in SIZES and any(each in alone for each in node.all_input_nodes)
     ]
-
-
-def values_of(
-    graph: FlatGraph, nodes: Collection[Node], feature: str, column: Tensor
-) -> dict[Node, Any]:
-    """Return what nodes of `frontier` are for some rows of their feature.
-
-    Args:
-        graph: The program.
-        nodes: Made of the feature alone.
-        feature: Its name.
-        column: ``[rows, …]``.
-    """
-    needed: set[Node] = set()
-    waiting = [*nodes]
-    while waiting:
-        each = waiting.pop()
-        if each not in needed:
-            needed.add(each)
-            waiting += each.all_input_nodes
-    any_row = graph.sample(1)
-    values: dict[Node, Any] = {}
-    for name, each in graph.placeholders.items():
-        if each in needed:  # of the others no more than sizes is read
-            same = any_row[name].expand(len(column), *any_row[name].shape[1:])
-            values[each] = column if name == feature else same
-    with torch.no_grad():
-        for each in graph.nodes:
-            if each not in needed or each in values:
-                continue
-            held = graph.held(each)
-            if held is not None:
-                values[each] = held
-            else:
-                args, kwargs = torch.fx.map_arg((each.args, each.kwargs), values.__getitem__)
-                values[each] = each.target(*args, **kwargs)  # type: ignore[operator]
-    return {each: values[each] for each in nodes}
 
 
 def score_with(

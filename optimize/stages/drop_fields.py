@@ -35,6 +35,7 @@ class DropFields:
     needs: ClassVar[tuple[str, ...]] = ("torch",)
     code: ClassVar[tuple[str, ...]] = (
         "flat_graph.py",
+        "partial.py",
         "samples.py",
         "fields/*.py",
         "tables/program.py",

@@ -30,6 +30,7 @@ class FoldRareRows:
     needs: ClassVar[tuple[str, ...]] = ("torch",)
     code: ClassVar[tuple[str, ...]] = (
         "flat_graph.py",
+        "partial.py",
         "samples.py",
         "lookups.py",
         "tables/**/*.py",

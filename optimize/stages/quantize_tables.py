@@ -38,6 +38,7 @@ class QuantizeTables:
     needs: ClassVar[tuple[str, ...]] = ("torch",)
     code: ClassVar[tuple[str, ...]] = (
         "flat_graph.py",
+        "partial.py",
         "samples.py",
         "lookups.py",
         "tables/**/*.py",

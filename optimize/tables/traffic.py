@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from optimize.flat_graph import SIZES
+from optimize.partial import values_of
 from optimize.tables.program import lookup_ids
 
 if TYPE_CHECKING:
@@ -103,42 +104,19 @@ def _padding_row(lookup: Node) -> Tensor:
 
 def features_read(graph: FlatGraph, node: Node) -> list[str]:
     """Return the columns whose values a node depends on; how many rows there are is no value."""
-    needed = _needed(node, sizes=False)
+    needed: set[Node] = set()
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each in needed:
+            continue
+        needed.add(each)
+        if each.target not in SIZES:
+            waiting += each.all_input_nodes
     return [name for name, each in graph.placeholders.items() if each in needed]
 
 
 def _evaluate(graph: FlatGraph, node: Node, feature: str, column: Tensor) -> Tensor:
     """Return a node's values, flat, for one feature's column; others are any, and as long."""
-    needed = _needed(node, sizes=True)
-    any_row = graph.sample(1)
-    values: dict[Node, Any] = {}
-    for name, each in graph.placeholders.items():
-        if each in needed:
-            dtype = any_row[name].dtype
-            same = any_row[name].expand(len(column), *any_row[name].shape[1:])
-            values[each] = column.to(dtype) if name == feature else same
-    for each in graph.nodes:
-        if each not in needed or each in values:
-            continue
-        held = graph.held(each)
-        if held is not None:
-            values[each] = held
-        else:
-            args, kwargs = torch.fx.map_arg((each.args, each.kwargs), values.__getitem__)
-            values[each] = each.target(*args, **kwargs)  # type: ignore[operator]
-    found: Tensor = values[node]
+    found: Tensor = values_of(graph, [node], feature, column)[node]
     return found.reshape(-1).long()
-
-
-def _needed(node: Node, *, sizes: bool) -> set[Node]:
-    """Return a node and all that it is computed from; with what only sizes are read of, or not."""
-    found: set[Node] = set()
-    waiting = [node]
-    while waiting:
-        each = waiting.pop()
-        if each in found:
-            continue
-        found.add(each)
-        if sizes or each.target not in SIZES:
-            waiting += each.all_input_nodes
-    return found
