@@ -178,7 +178,7 @@ def test_a_closed_loop_waits_for_each_answer(locust):
     assert done.returncode == 0, done.stderr
     assert figures["requests"] > 20
     # Percentiles are finer than Locust's own whole milliseconds.
-    assert figures["response"][0]["value_us"] % 1000
+    assert any(each["value_us"] % 1000 for each in figures["response"])
 
 
 @pytest.mark.end_to_end

@@ -252,9 +252,10 @@ class TestRefusals:
 
 
 _SERVE = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from optimize.triton.embedded import serve
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 folder = Path(sys.argv[1])
 try:
     with serve(folder / "models", grpc_port=0, http_port=0, metrics_port=0,
