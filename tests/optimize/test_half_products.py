@@ -81,3 +81,23 @@ def test_a_product_in_float64_stays_in_float64():
     expected = module(x)
     assert narrow_products(module, "fp16") == 0
     assert torch.equal(module(x), expected)
+
+
+def test_what_is_no_float32_goes_into_a_product_as_it_is():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.q = nn.Linear(8, 8, bias=False)
+
+        def forward(self, x, mask):
+            q = self.q(x)[:, None]
+            return nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=mask).sum((1, 2))
+
+    given = torch.randn(2, 5, 8), torch.rand(2, 1, 5, 5) > 0.3
+    module = torch.export.export(Attention(), given).module(check_guards=False)
+    expected = module(*given)
+    assert narrow_products(module, "fp16") == 2
+    (attention,) = calls(module, aten.scaled_dot_product_attention.default)
+    assert attention.args[3].op == "placeholder"
+    assert (module(*given) - expected).abs().max() < 1e-2

@@ -10,6 +10,7 @@ import pytest
 
 from optimize.build import run_stage
 from optimize.gates import judge
+from optimize.int8.form import form_here
 from optimize.recipe import load_recipe
 from optimize.runtimes import open_predictor
 from optimize.sensitivity.budget import parse_budget
@@ -65,7 +66,7 @@ def test_the_layers_that_were_chosen_are_in_int8_and_no_others(made, subject, ch
 def test_it_scores_as_was_measured(made, subject, choice):
     tables = {x: choice.widths[x.name] for x in subject.tables if x.name in choice.widths}
     layers = {x: "int8" for x in subject.layers if x.name in choice.layers}
-    changes = table_changes(tables) | layer_changes(layers, seven_bits=subject.seven_bits)
+    changes = table_changes(tables) | layer_changes(layers, seven_bits=form_here().seven_bits)
     expected = subject.scorer.score(changes)
     predict, columns_of = open_predictor(made[-1]), made[-1].manifest.columns_of
     scores = np.concatenate([predict(columns_of(each)) for each in subject.requests])
