@@ -6,7 +6,7 @@ found on the artifact that was chosen, and its bytes beside those of the origina
 are the same on a busy machine. Whether a stage that has to pay did is measured on the machine at
 hand, so that, and its reason, hold there alone.
 
-    python -m bench.validation.zoo_recipes --recipe cpu-small --work build/zoo --out FILE
+    python -m bench.validation.zoo_recipes --work build/zoo --out FILE
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 KIND = "zoo recipes"
 METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
-RECIPES = ("cpu-fp32", "cpu-small", "cpu-fast")
+# By how wide tables become in it.
+TABLE_RECIPES = {"int8": "cpu-small", "int4": "bench/int4-tables.toml"}
+RECIPES = (*TABLE_RECIPES.values(), "cpu-fast", "cpu-pruned")
 
 
 def trained(name: str, work: Path) -> Path:
@@ -83,6 +85,36 @@ def _tables(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+def tables_row(ranker: str, by_recipe: dict[str, Any]) -> str:
+    """Return what became of a ranker's tables, as a row of the table in docs/quantization.md.
+
+    Args:
+        ranker: Its name.
+        by_recipe: What recipes made of it, of which those named in `TABLE_RECIPES` are told.
+    """
+    told = []
+    for width, recipe in TABLE_RECIPES.items():
+        one = by_recipe[recipe]
+        changed = [each for each in one["tables"] if each["width"] == width]
+        if not told:
+            told += [
+                str(max(each["dimension"] for each in changed)),
+                f"{len(changed)} of {len(one['tables'])}",
+            ]
+        before, after = (sum(x[f"bytes_{when}"] for x in changed) for when in ("before", "after"))
+        told += [
+            f"{before / after:.2f}\N{MULTIPLICATION SIGN}",
+            f"{max(x['median_row_error'] for x in changed):.2%}",
+        ]
+        told.append(_auc(one) if one["passed"] else "stopped by the gates")
+    return f"| `{ranker}` | {' | '.join(told)} |".replace("%", " %")
+
+
+def _auc(one: dict[str, Any]) -> str:
+    auc = one["quality"]["auc"]
+    return f"{auc['delta']:+.0e} ({auc['low']:+.0e} to {auc['high']:+.0e})".replace("e-0", "e-")
+
+
 @click.group(cls=CommandLine, invoke_without_command=True)
 @click.option("--ranker", "rankers", multiple=True, type=click.Choice([*ZOO]), default=[*ZOO])
 @click.option("--recipe", "recipes", multiple=True, default=RECIPES, show_default=True)
@@ -113,7 +145,7 @@ def main(
             run = run_recipe(
                 str(checkpoint),
                 load_recipe(recipe),
-                work / f"{ranker}-{recipe}",
+                work / f"{ranker}-{Path(recipe).stem}",
                 limits=default_limits(),
             )
             found[ranker][recipe] = outcome(run)
