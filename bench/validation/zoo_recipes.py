@@ -51,10 +51,14 @@ def outcome(run: Run) -> dict[str, Any]:
     """Return what a recipe made of a ranker, JSON-ready."""
     said: dict[str, Any] = {
         "passed": run.passed,
-        "stages": {each.name: each.dropped or "kept" for each in run.results[1:]},
+        "stages": {
+            each.name: each.dropped or ("kept" if each.artifact.passed else "failed")
+            for each in run.results[1:]
+        },
         "original_bytes": run.results[0].artifact.model_bytes,
+        "tables": _tables(run),
     }
-    if run.chosen is None:
+    if run.chosen is None or not run.passed:
         said["failed"] = [
             f"{each.name}: {verdict.gate}: {verdict.reason}"
             for each in run.results
@@ -70,7 +74,6 @@ def outcome(run: Run) -> dict[str, Any]:
         "max_score_change": verdicts["parity"].numbers["max_abs"],
         "quality": {name: quality[name] for name in METRICS if name in quality},
         "verdicts": {name: each.reason for name, each in verdicts.items()},
-        "tables": _tables(run),
         "gains": {each.name: each.gain.to_json() for each in run.results if each.gain is not None},
     }
 
@@ -92,7 +95,7 @@ def tables_row(ranker: str, by_recipe: dict[str, Any]) -> str:
         ranker: Its name.
         by_recipe: What recipes made of it, of which those named in `TABLE_RECIPES` are told.
     """
-    told = []
+    told: list[str] = []
     for width, recipe in TABLE_RECIPES.items():
         one = by_recipe[recipe]
         changed = [each for each in one["tables"] if each["width"] == width]
