@@ -13,10 +13,8 @@ requests were sent late says so.
 from __future__ import annotations
 
 import asyncio
-import json
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,23 +25,21 @@ import numpy as np
 
 from bench.arrivals import poisson
 from bench.environment import environment, load_average
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.features import Feature, Signature
-from rankers.files import write_atomically
-from rankers.requests import RankingRequest
+from bench.validation.result import hand_over
+from bench.validation.timed_server import MODEL, served, timed_requests
+from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rankers.requests import Array
 
 KIND = "rankserve-validation-overload-drill"
-_MODEL = "timed"
-_SIGNATURE = Signature((Feature("user", "int64", (), "user"), Feature("x", "float32")))
 _CALM = 0.5
 # What counts as normal after the overload: the calm p99 and a half.
 _NORMAL = 1.5
-_WINDOW_S = 1.0
+# Over how long that p99 is taken: a second of a small load has too few requests for one.
+_WINDOW_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,48 +99,44 @@ def judge(load: Load, due: Array, took: Array) -> dict[str, Any]:
 
 
 def _recovery_s(due: Array, took: Array, normal_s: float) -> float | None:
-    """Return when the first second begins of which, as of all after it, the p99 is normal."""
+    """Return the first whole second from which on the p99 of all windows is normal."""
     if not np.isfinite(normal_s):
         return None
-    seconds = int(due[-1] / _WINDOW_S) if len(due) else 0
+    seconds = int(due[-1]) if len(due) else 0
     calm_since = None
-    for second in range(seconds):
-        window = took[(due >= second * _WINDOW_S) & (due < (second + 1) * _WINDOW_S)]
-        # One of a window of fewer than a hundred may be above its 99th percentile.
-        if (window > normal_s).sum() > max(1, len(window) // 100):
+    for begin in range(seconds - _WINDOW_S + 1):
+        window = took[(due >= begin) & (due < begin + _WINDOW_S)]
+        if len(window) and np.quantile(window, 0.99, method="lower") > normal_s:
             calm_since = None
         elif calm_since is None:
-            calm_since = second * _WINDOW_S
+            calm_since = float(begin)
     return calm_since
 
 
 async def _capacity_per_s(urls: Sequence[str], at_once: int, seconds: float) -> float:
     """Return how many requests a second are answered in a closed loop."""
     kind = import_module("client").AsyncRankerClient
-    async with kind(list(urls), _MODEL, timeout_s=60.0) as client:
-        await client.rank(_request())
+    async with kind(list(urls), MODEL, timeout_s=60.0) as client:
+        request = timed_requests(1)[0][0]
+        await client.rank(request)
         until = time.monotonic() + seconds
 
         async def work() -> int:
             answered = 0
             while time.monotonic() < until:
-                await client.rank(_request())
+                await client.rank(request)
                 answered += 1
             return answered
 
         return sum(await asyncio.gather(*(work() for _ in range(at_once)))) / seconds
 
 
-def _request() -> RankingRequest:
-    return RankingRequest({"user": np.array([7])}, {"x": np.ones(20, np.float32)})
-
-
 async def _run(urls: Sequence[str], load: Load, due: Array, *, limit: bool) -> dict[str, Any]:
-    kinds, request = import_module("client"), _request()
+    kinds, request = import_module("client"), timed_requests(1)[0][0]
     took, lags = np.full(len(due), np.inf), np.zeros(len(due))
     policies = kinds.Policies(limit=limit)
     async with kinds.AsyncRankerClient(
-        list(urls), _MODEL, timeout_s=load.deadline_s, policies=policies
+        list(urls), MODEL, timeout_s=load.deadline_s, policies=policies
     ) as client:
         await client.signature()
         began = time.monotonic()
@@ -203,57 +195,6 @@ def drill(
     return runs
 
 
-@contextmanager
-def served(instances: int, service_s: float) -> Iterator[Any]:
-    """Serve the timed model."""
-    from optimize.triton.embedded import serve
-
-    with tempfile.TemporaryDirectory(prefix="rankserve-overload-") as name:
-        models = Path(name) / "models"
-        write_timed_model(models / _MODEL, instances, service_s)
-        log_file = Path(name) / "triton.log"
-        with serve(models, log_file=log_file, grpc_port=0, http_port=0, metrics_port=0) as server:
-            yield server
-
-
-def write_timed_model(folder: Path, instances: int, service_s: float) -> None:
-    """Write a model of `bench.validation.timed_model`, with the queue that `deploy` sets."""
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    config = pb.ModelConfig(
-        name=_MODEL,
-        backend="python",
-        max_batch_size=1,
-        input=[
-            pb.ModelInput(name="user_int64", data_type="TYPE_INT64", dims=[1]),
-            pb.ModelInput(name="item_float32", data_type="TYPE_FP32", dims=[-1, 1]),
-        ],
-        output=[pb.ModelOutput(name="score", data_type="TYPE_FP32", dims=[-1])],
-        instance_group=[pb.ModelInstanceGroup(kind="KIND_CPU", count=instances)],
-        dynamic_batching=pb.ModelDynamicBatching(
-            default_queue_policy=pb.ModelQueuePolicy(
-                timeout_action="REJECT",
-                default_timeout_microseconds=1_000_000,
-                allow_timeout_override=True,
-                max_queue_size=128,
-            )
-        ),
-    )
-    values = {
-        "signature": json.dumps(_SIGNATURE.to_json()),
-        "max_candidates": "4096",
-        "seconds": str(service_s),
-    }
-    for key, value in values.items():
-        config.parameters[key].string_value = value
-    version = folder / "1"
-    version.mkdir(parents=True)
-    source = Path(__file__).with_name("timed_model.py").read_text()
-    (version / "model.py").write_text(source)
-    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
-
-
 def _say(run: dict[str, Any]) -> None:
     recovery = run["recovery_s"]
     click.echo(
@@ -308,10 +249,7 @@ def main(out: Path | None, *, as_json: bool, **options: Any) -> None:
         "most_capacity_per_s": capacity,
         "runs": runs,
     }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+    hand_over(result, out, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """``python -m bench.validation.replica_drill``: three replicas under load, and what befalls them.
 
-Three embedded servers serve one ARTIFACT. Requests come at Poisson times at a share of what the
-three answer in a closed loop, from one client with all its policies; response times count from the
+Three embedded servers serve one model. Requests come at Poisson times at a share of what the three
+answer in a closed loop, from one client with all its policies; response times count from the
 intended moment. One after the other: nothing happens; one replica is killed (-9) and started again;
-one is stopped (SIGSTOP) for a while, with hedging and without; the model is deployed anew and
-loaded by each. Every answer is compared with the artifact's in this process.
+one is stopped (SIGSTOP) for a while, with hedging and without; a version of the model is added and
+loaded by each. Every answer is compared with what it has to be.
 
-All run on this machine and share its cores, so counts (failed, wrong, extra calls) are the result;
-times are worth something on a machine with a core for each server.
+The model answers after a known time, by sleeping (`bench.validation.timed_model`), so that three
+servers and their client do on a machine of two cores, and times mean something. With an ARTIFACT
+that is served instead: all share this machine's cores, and only counts (failed, wrong, extra calls)
+mean something where it has not one for each server.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,38 +29,67 @@ import click
 import numpy as np
 
 from bench.environment import environment, load_average
+from bench.validation.checked_load import Load
 from bench.validation.result import hand_over
+from bench.validation.timed_server import MODEL, timed_requests, write_timed_model
 from rankers.command_line import CommandLine, json_option
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optimize.artifact import Artifact
+    from bench.validation.checked_load import Answer
     from optimize.triton.embedded import RunningServer
     from rankers.requests import Array, RankingRequest
 
 KIND = "rankserve-validation-replica-drill"
 REPLICAS = 3
-_MODEL = "drill"
-_WORKERS = 64
 _TIMEOUT_S = 10.0
+_REQUESTS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One request: from its intended moment to its scores."""
+class Served:
+    """What the replicas serve, and what has to come of it.
 
-    latency_s: float
-    error: str
-    wrong: bool
+    Attributes:
+        name: Of the model.
+        deploy: Writes the model, or its next version, into a repository.
+        requests: Asked in turn.
+        expected: The scores of each.
+    """
+
+    name: str
+    deploy: Callable[[Path], object]
+    requests: list[RankingRequest]
+    expected: list[Array]
+
+
+def timed(instances: int, service_s: float) -> Served:
+    """Return a model that sleeps, with ``instances`` in each server."""
+    write = partial(write_timed_model, instances=instances, service_s=service_s)
+    return Served(MODEL, write, *timed_requests(_REQUESTS))
+
+
+def of_artifact(artifact: Path, requests: Path) -> Served:
+    """Return an artifact, with the scores that it gives in this process."""
+    from optimize.artifact import open_artifact
+    from optimize.runtimes import open_predictor
+    from optimize.triton.repository import deploy
+    from rankers.requests import load_requests
+
+    opened = open_artifact(artifact)
+    asked = list(load_requests(requests))[:_REQUESTS]
+    predictor = open_predictor(opened, threads=1)
+    expected = [predictor(opened.manifest.columns_of(each)) for each in asked]
+    return Served("drill", lambda models: deploy(opened, models, "drill"), asked, expected)
 
 
 class Replicas:
     """Three servers of one repository, each at an address that it keeps."""
 
-    def __init__(self, artifact: Artifact, folder: Path, stack: ExitStack) -> None:
-        self._artifact, self._folder = artifact, folder
+    def __init__(self, served: Served, folder: Path, stack: ExitStack) -> None:
+        self._served, self._models, self._folder = served, folder / "models", folder
         self._stacks = [stack.enter_context(ExitStack()) for _ in range(REPLICAS)]
         self._ports = [0] * REPLICAS
         self._lives = 0
@@ -76,9 +105,7 @@ class Replicas:
 
     def deploy(self) -> None:
         """Write the next version, which servers load when they are told."""
-        from optimize.triton.repository import deploy
-
-        deploy(self._artifact, self._folder / "models", _MODEL)
+        self._served.deploy(self._models)
 
     def start(self, place: int) -> None:
         """Start a server at its address, in place of a dead one."""
@@ -88,7 +115,7 @@ class Replicas:
         self._lives += 1
         server: RunningServer = self._stacks[place].enter_context(
             serve(
-                self._folder / "models",
+                self._models,
                 grpc_port=self._ports[place],
                 http_port=0,
                 metrics_port=0,
@@ -116,90 +143,29 @@ class Replicas:
         """Deploy the model anew, and have each server load it in turn."""
         self.deploy()
         for each in self.servers:
-            each.reload(_MODEL)
+            each.reload(self._served.name)
 
 
-class Load:
-    """Asks requests, and compares every answer.
+def drill(served: Served, *, seconds: float, stop_s: float, share: float) -> dict[str, Any]:
+    """Run every phase; return what happened in each.
 
     Args:
-        client: Of all replicas.
-        requests: Asked in turn.
-        expected: The scores of each.
+        served: By three servers.
+        seconds: Of each phase, at least.
+        stop_s: How long a server is stopped.
+        share: Of what the three answer in a closed loop, what is asked.
     """
-
-    def __init__(self, client: Any, requests: list[RankingRequest], expected: list[Array]) -> None:
-        self._client, self._requests, self._expected = client, requests, expected
-
-    def ask(self, number: int, intended: float) -> Answer:
-        """Ask one request."""
-        place = number % len(self._requests)
-        error, wrong = "", False
-        try:
-            scores = self._client.rank(self._requests[place])
-            wrong = not np.allclose(scores, self._expected[place], rtol=0, atol=1e-5)
-        except UserError as failure:
-            error = f"{type(failure).__name__}: {failure}"
-        return Answer(time.monotonic() - intended, error, wrong)
-
-    def closed_loop(self, seconds: float, threads: int) -> float:
-        """Return how many requests a second are answered."""
-        until = time.monotonic() + seconds
-
-        def work(first: int) -> int:
-            number = first
-            while (now := time.monotonic()) < until:
-                self.ask(number, now)
-                number += threads
-            return (number - first) // threads
-
-        with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(work, range(threads))) / seconds
-
-    def open_loop(self, rate: float, happens: Callable[[], None], least_s: float) -> list[Answer]:
-        """Ask at Poisson times until what happens is over and ``least_s`` have passed."""
-        random = np.random.default_rng(0)
-        failed: list[BaseException] = []
-
-        def happen() -> None:
-            try:
-                happens()
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failed.append(error)
-
-        thread = threading.Thread(target=happen)
-        began = intended = time.monotonic()
-        thread.start()
-        asked: list[Future[Answer]] = []
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            while thread.is_alive() or time.monotonic() - began < least_s:
-                intended += random.exponential(1 / rate)
-                time.sleep(max(0.0, intended - time.monotonic()))
-                asked.append(pool.submit(self.ask, len(asked), intended))
-            answers = [each.result() for each in asked]
-        if failed:
-            raise failed[0]
-        return answers
-
-
-def drill(artifact: Artifact, requests: list[RankingRequest], options: dict[str, Any]) -> Any:
-    """Run every phase; return what happened in each."""
-    from optimize.runtimes import open_predictor
-
     client_package = import_module("client")
-    predictor = open_predictor(artifact, threads=1)
-    expected = [predictor(artifact.manifest.columns_of(each)) for each in requests]
-    seconds, stop_s = options["seconds"], options["stop_s"]
     phases: list[dict[str, Any]] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rankserve-drill-")))
-        replicas = Replicas(artifact, folder, stack)
+        replicas = Replicas(served, folder, stack)
         client = stack.enter_context(
-            client_package.RankerClient(replicas.urls, _MODEL, timeout_s=_TIMEOUT_S)
+            client_package.RankerClient(replicas.urls, served.name, timeout_s=_TIMEOUT_S)
         )
-        load = Load(client, requests, expected)
-        capacity = load.closed_loop(seconds, 2 * REPLICAS)
-        rate = options["share"] * capacity
+        load = Load(client, served.requests, served.expected)
+        capacity = load.closed_loop(min(5.0, seconds), 4 * REPLICAS)
+        rate = share * capacity
         all_policies = client._fleet.policies  # noqa: SLF001 - turned off for one phase
         for name, happens, hedge in (
             ("nothing", lambda: None, True),
@@ -249,28 +215,42 @@ def _say(phase: dict[str, Any]) -> None:
     invoke_without_command=True,
     context_settings={"allow_interspersed_args": True},
 )
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--requests", required=True, type=click.Path(path_type=Path), help="safetensors.")
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.option("--requests", type=click.Path(path_type=Path), help="Of ARTIFACT, safetensors.")
+@click.option(
+    "--instances", type=click.IntRange(1), default=2, show_default=True, help="That sleep, of each."
+)
+@click.option("--service-ms", type=float, default=20.0, show_default=True, help="They sleep.")
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="Of each phase.")
 @click.option("--stop", "stop_s", type=float, default=5.0, show_default=True)
 @click.option("--share", type=float, default=0.6, show_default=True, help="Of the capacity.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
 @json_option
 def main(
-    artifact: Path, requests: Path, out: Path | None, *, as_json: bool, **options: Any
+    artifact: Path | None,
+    requests: Path | None,
+    instances: int,
+    service_ms: float,
+    out: Path | None,
+    *,
+    as_json: bool,
+    **options: float,
 ) -> None:
-    """Serve ARTIFACT three times, let things happen, and count what failed or was wrong."""
-    from optimize.artifact import open_artifact
-    from rankers.requests import load_requests
-
+    """Serve a model (or ARTIFACT) three times, let things happen, and count what went wrong."""
     busy = load_average()
-    asked = list(load_requests(requests))[:500]
-    found = drill(open_artifact(artifact), asked, options)
+    if (artifact is None) != (requests is None):
+        raise UserError("ARTIFACT and --requests go together: name both, or neither")
+    if artifact is None or requests is None:
+        served, what = timed(instances, service_ms / 1e3), f"--instances {instances}"
+        what += f" --service-ms {service_ms:g}"
+    else:
+        served, what = of_artifact(artifact, requests), "ARTIFACT --requests FILE"
+    found = drill(served, **options)
+    given = " --seconds {seconds:g} --stop {stop_s:g} --share {share:g}".format(**options)
     result = {
         "kind": KIND,
-        "schema": 1,
-        "command": "python -m bench.validation.replica_drill ARTIFACT --requests FILE "
-        "--seconds {seconds:g} --stop {stop_s:g} --share {share:g}".format(**options),
+        "schema": 2,
+        "command": f"python -m bench.validation.replica_drill {what}{given}",
         "environment": environment().to_json(),
         "load_average": busy,
         **found,
