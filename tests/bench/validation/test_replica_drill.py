@@ -76,3 +76,6 @@ def test_the_committed_drill_lost_nothing_within_its_budget_of_extra_load():
         assert each["requests"] > 1000
         extra = each["counts"]["calls"] - each["counts"]["requests"]
         assert extra <= 0.1 * each["counts"]["requests"] + 10
+    normal, stopped = result["phases"][0], result["phases"][2]
+    assert stopped["phase"] == "SIGSTOP for 5 s"
+    assert stopped["p99_ms"] <= 3 * normal["p99_ms"]
