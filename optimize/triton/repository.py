@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimize.gpu_graphs import HALF
-from optimize.runtimes import DEPLOYABLE
+from optimize.runtimes import DEPLOYABLE, SERVED_BY_TORCH
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
@@ -74,7 +74,7 @@ def deploy(
     moment leaves the old version, or the new one. Deploys into one repository wait for each other.
 
     Args:
-        artifact: An ONNX or OpenVINO artifact that no gate stopped.
+        artifact: One that no gate stopped, of a format that the backend serves.
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
@@ -170,7 +170,7 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
             "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
         )
-    formats = DEPLOYABLE if backend == "python" else ("onnx",)
+    formats = (*DEPLOYABLE, *SERVED_BY_TORCH) if backend == "python" else ("onnx",)
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "

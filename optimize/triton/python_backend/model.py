@@ -1,13 +1,17 @@
-"""An ONNX or OpenVINO ranker behind Triton's Python backend. Copied into every deployed version.
+"""A ranker behind Triton's Python backend. Copied into every deployed version.
 
-The server's environment has NumPy 1, the runtimes and nothing of rankserve, so this file stands
-alone; its packing is that of rankers/wire.py, which a test holds it to.
+The server's environment has NumPy 1 and the runtimes of ONNX and OpenVINO, so for those this file
+stands alone; its packing is that of rankers/wire.py, which a test holds it to. What needs torch is
+opened by rankserve's own runtimes, from where the server was started
+(docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 SCORE = "score"
 MANIFEST = "manifest.json"
 ITEM_TO_REQUEST = "item_to_request"
+# Where torch and rankserve are, as optimize/triton/installation.py says.
+TORCH_PATH = "RANKSERVE_TORCH_PATH"
 
 
 class TritonPythonModel:
@@ -43,7 +49,8 @@ class TritonPythonModel:
         self.max_candidates = int(parameters["max_candidates"])
         self.tensors = wire_tensors(manifest["signature"])
         self.user_once = manifest["layout"] == "user_once"
-        opened = {"onnx": open_onnx, "openvino": open_openvino}[manifest["format"]]
+        own = {"onnx": open_onnx, "openvino": open_openvino}
+        opened = own.get(manifest["format"], open_by_rankserve)
         self.model = opened(folder, manifest, int(parameters["threads"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -318,6 +325,28 @@ def open_openvino(folder: Path, manifest: dict[str, Any], threads: int) -> Calla
     return lambda columns: request.infer(
         {name: columns[name] for name in names}, share_inputs=True
     )[0]
+
+
+def open_by_rankserve(folder: Path, manifest: dict[str, Any], threads: int) -> Callable[[Any], Any]:
+    """Open a model that needs torch by rankserve's in-process runtime.
+
+    torch and rankserve are taken from the environment that started the server, behind everything
+    that the server's own has: its NumPy stays the one that the stub needs.
+    """
+    stated = os.environ.get(TORCH_PATH, "").split(os.pathsep)
+    sys.path += [each for each in stated if each and each not in sys.path]
+    try:
+        import torch  # noqa: F401 - says first what is missing
+
+        from optimize.artifact import open_artifact
+        from optimize.runtimes import open_predictor
+    except ImportError as error:
+        raise RuntimeError(
+            f"{folder}: {manifest['format']} artifacts need torch and rankserve where the server "
+            f"runs: {error}: start it by `python -m optimize serve` under Python "
+            f"3.{sys.version_info.minor}, or install both in its image"
+        ) from None
+    return open_predictor(open_artifact(folder), threads=threads)
 
 
 def refusal(message: str) -> Any:
