@@ -190,7 +190,10 @@ def _note(measured: Measured, built: Mapping[str, Artifact]) -> str:
     said = []
     fastest = built.get(measured.fastest)  # None for the original
     if measured.kept != measured.fastest and (fastest is None or not _is_deployable(fastest)):
-        said.append(f"the fastest of all is {measured.fastest}, which cannot be deployed")
+        said.append(
+            f"the fastest of all is {measured.fastest}, which no server runs without torch and "
+            "rankserve"
+        )
     for each in measured.comparison.measurements:
         if each.void:
             said.append(

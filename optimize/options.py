@@ -9,9 +9,25 @@ import click
 if TYPE_CHECKING:
     from optimize.triton.config import ServingOptions
 
+
+class Numbers(click.ParamType):
+    """Whole numbers with commas between, as a tuple."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read ``0,1``."""
+        parts = str(value).split(",")
+        if not all(each.strip().isdigit() for each in parts):
+            self.fail(f"{value!r}; expected whole numbers, such as 0,1", param, ctx)
+        return tuple(int(each) for each in parts)
+
+
 # Name, type, help. The defaults are those of ServingOptions, which is not imported here: it takes
 # NumPy along, and `--help` is to answer at once.
-_OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
+_OPTIONS: tuple[tuple[str, type | click.ParamType, str], ...] = (
     (
         "backend",
         click.Choice(["python", "onnxruntime"]),
@@ -20,8 +36,9 @@ _OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
     (
         "accelerator",
         click.Choice(["none", "cuda", "tensorrt"]),
-        "ONNX Runtime's provider on a GPU, in NVIDIA's image [none].",
+        "cuda: on GPUs; tensorrt: by that provider of ONNX Runtime, in NVIDIA's image [none].",
     ),
+    ("gpus", Numbers(), "The GPUs by number, with commas between [all that the server sees]."),
     ("instances", int, "Processes that each run one batch at a time [one a physical core]."),
     ("threads", int, "Threads of ONNX Runtime in one instance [1]."),
     ("max_batch_size", int, "Requests joined into one run at most [16]."),

@@ -61,6 +61,23 @@ def columns_of(manifest: Manifest) -> tuple[Column, ...]:
     return (*found, Column(ITEM_TO_REQUEST, "int64", (), False, 1)) if once else tuple(found)
 
 
+def one_user_each(inputs: Columns, columns: Sequence[Column]) -> list[tuple[Columns, Array]]:
+    """Cut joined requests into one for each user, with the rows of its candidates."""
+    owners = inputs[ITEM_TO_REQUEST]
+    if not owners.any():
+        return [(inputs, np.arange(len(owners)))]
+    found = []
+    for user in np.unique(owners):
+        rows = np.flatnonzero(owners == user)
+        cut = {
+            each.name: inputs[each.name][slice(user, user + 1) if each.per_user else rows]
+            for each in columns
+        }
+        cut[ITEM_TO_REQUEST] = np.zeros(len(rows), dtype=np.int64)
+        found.append((cut, rows))
+    return found
+
+
 class StaticInputs:
     """The inputs of one bucket.
 
@@ -126,6 +143,16 @@ class StaticInputs:
         for ids, limits in self._checked:
             if (ids >= limits).any():
                 self._refuse_ids()
+
+    def fill(self, columns: Mapping[str, Tensor], start: int, end: int) -> None:
+        """Write rows ``start`` to ``end`` of columns that are on the device already.
+
+        IDs are not looked at. What is beyond the rows stays padding, as in `pack`.
+        """
+        for each, tensor in zip(self._columns, self.tensors, strict=True):
+            column = columns[each.name]
+            rows = 1 if each.per_user else end - start
+            tensor[:rows].copy_(column[:1] if each.per_user else column[start:end])
 
     def views(self) -> Columns:
         """Return the host's columns, padding included, for whoever fills them by himself."""

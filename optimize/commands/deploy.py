@@ -22,6 +22,9 @@ from rankers.command_line import json_option, print_json
     help="The Triton model repository.",
 )
 @click.option("--name", help="The model's name; the ranker's by default.")
+@click.option(
+    "--config-name", help="Make configs/NAME.pbtxt beside the model's default configuration."
+)
 @click.option("--ungated", is_flag=True, help="Deploy although no gate has passed it.")
 @serving_options
 @json_option
@@ -30,6 +33,7 @@ def deploy(
     artifact: Path,
     repository: Path,
     name: str | None,
+    config_name: str | None,
     ungated: bool,
     as_json: bool,
     **serving: Any,
@@ -46,7 +50,12 @@ def deploy(
         sys.exit(1)
     options = make_serving_options(serving)
     deployed = deploy_artifact(
-        found, repository, name or found.manifest.name, options=options, ungated=ungated
+        found,
+        repository,
+        name or found.manifest.name,
+        options=options,
+        ungated=ungated,
+        config_name=config_name,
     )
     if as_json:
         folder = str(deployed.folder)
@@ -54,6 +63,7 @@ def deploy(
     else:
         click.echo(f"deployed {deployed.name} version {deployed.version}: {deployed.folder}")
         if options.backend == "python":
-            click.echo(f"serve it: python -m optimize serve --repository {repository}")
+            chosen = f" --model-config-name {config_name}" if config_name else ""
+            click.echo(f"serve it: python -m optimize serve --repository {repository}{chosen}")
         else:
             click.echo("serve it: in NVIDIA's image, as Dockerfile.triton says")

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 @click.option(
     "--trace-file", type=click.Path(path_type=Path), help="Lets `bench run --trace` trace requests."
 )
+@click.option("--model-config-name", help="Serve models by this configuration, where they have it.")
+@click.option(
+    "--pinned-memory-mb",
+    type=click.IntRange(min=0),
+    help="Of the pool for copies to and from GPUs [256].",
+)
 @click.option("--ready-timeout", default=120.0, show_default=True, help="Seconds to get READY.")
 @json_option
 def serve(
@@ -41,6 +47,8 @@ def serve(
     metrics_port: int,
     log_file: Path | None,
     trace_file: Path | None,
+    model_config_name: str | None,
+    pinned_memory_mb: int | None,
     ready_timeout: float,
     as_json: bool,
 ) -> None:
@@ -63,6 +71,8 @@ def serve(
             metrics_port=metrics_port,
             log_file=log_file or cache_folder() / "logs" / f"triton-{grpc_port}.log",
             trace_file=trace_file,
+            model_config_name=model_config_name,
+            pinned_memory_mb=pinned_memory_mb,
             ready_timeout_s=ready_timeout,
             progress=lambda line: click.echo(line, err=True),
         ) as server:

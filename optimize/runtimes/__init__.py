@@ -19,8 +19,11 @@ RUNTIMES = {
     "openvino": "optimize.runtimes.openvino",
 }
 
-# The formats that a Triton backend serves (optimize/triton).
+# The formats that a server serves from a version's folder alone; recipes keep one of these unless
+# they say otherwise (optimize/triton).
 DEPLOYABLE = ("onnx", "openvino")
+# Those that need torch and rankserve beside the server too: `deploy` takes them by name.
+SERVED_BY_TORCH = ("torch", "inductor")
 
 
 class Predictor(Protocol):

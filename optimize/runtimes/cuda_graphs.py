@@ -20,13 +20,13 @@ import torch
 
 from optimize.buckets import LADDER, Beyond, Buckets
 from optimize.half_products import narrow_products
-from optimize.static_inputs import StaticInputs, columns_of
+from optimize.static_inputs import StaticInputs, columns_of, one_user_each
 from optimize.torch_program import load_program, program_on
 from rankers.errors import UserError, in_one_line
 from rankers.requests import ITEM_TO_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -131,6 +131,7 @@ class GraphPredictor:
         self._columns = tuple(columns)
         self._once = any(each.name == ITEM_TO_REQUEST for each in columns)
         self._counted = next(each.name for each in columns if not each.per_user)
+        self._device = device
         self._stream = _new_stream() if device != "cpu" else None
         if options.compile:
             mode = "max-autotune-no-cudagraphs" if options.max_autotune else "default"
@@ -157,11 +158,31 @@ class GraphPredictor:
             with self._lock:
                 self._score(inputs, scores)
             return scores
-        for columns, rows in _one_user_each(inputs, self._columns):
+        for columns, rows in one_user_each(inputs, self._columns):
             part = np.empty(len(columns[ITEM_TO_REQUEST]), dtype=np.float32)
             with self._lock:
                 self._score(columns, part)
             scores[rows] = part
+        return scores
+
+    def score_resident(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """Score columns on the device, of one user where users come once; the scores stay there.
+
+        IDs are not looked at: whoever calls has compared them with their tables' sizes.
+
+        Returns:
+            float32 ``[rows]``, done when it returns.
+        """
+        scores = torch.empty(len(columns[self._counted]), device=self._device)
+        with self._lock, on_stream(self._stream), torch.inference_mode():
+            if self._stream is not None:
+                self._stream.wait_stream(torch.cuda.default_stream())
+            for start, end, size in self.buckets.pieces(len(scores)):
+                graph = self.graphs[size]
+                graph.inputs.fill(columns, start, end)
+                scores[start:end].copy_(graph.run_resident()[: end - start])
+        if self._stream is not None:
+            self._stream.synchronize()
         return scores
 
     def _score(self, columns: Columns, scores: Array) -> None:
@@ -220,7 +241,7 @@ class BucketGraph:
 
     def run(self) -> None:
         """Copy the inputs there, replay, and copy the scores back; done when it returns."""
-        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+        with on_stream(self._stream):
             if not self._copies_in_graph:
                 self._copy_there()
             self.captured.replay()
@@ -229,11 +250,23 @@ class BucketGraph:
         if self._stream is not None:
             self._stream.synchronize()
 
+    def run_resident(self) -> Tensor:
+        """Replay over what the device's inputs hold; return its scores there, overwritten next."""
+        if self._copies_in_graph:  # which would write the host's buffer over them
+            self.inputs.host.copy_(self.inputs.device)
+        self.captured.replay()
+        return self._on_device
+
     def _copy_there(self) -> None:
         self.inputs.device.copy_(self.inputs.host, non_blocking=True)
 
     def _copy_back(self) -> None:
         self._on_host.copy_(self._on_device, non_blocking=True)
+
+
+def on_stream(stream: Any) -> Any:
+    """Return a context in which everything runs on a stream; on the CPU there is none."""
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def _new_stream() -> Any:
@@ -278,20 +311,3 @@ def _capture(run: Callable[[], None], stream: Any, pool: Any) -> Replayed:
 def _plain(found: Any) -> Tensor:
     scores: Tensor = found[0] if isinstance(found, tuple | list) else found
     return scores
-
-
-def _one_user_each(inputs: Columns, columns: Sequence[Column]) -> list[tuple[Columns, Array]]:
-    """Cut joined requests into one for each user, with the rows of its candidates."""
-    owners = inputs[ITEM_TO_REQUEST]
-    if not owners.any():
-        return [(inputs, np.arange(len(owners)))]
-    found = []
-    for user in np.unique(owners):
-        rows = np.flatnonzero(owners == user)
-        cut = {
-            each.name: inputs[each.name][slice(user, user + 1) if each.per_user else rows]
-            for each in columns
-        }
-        cut[ITEM_TO_REQUEST] = np.zeros(len(rows), dtype=np.int64)
-        found.append((cut, rows))
-    return found

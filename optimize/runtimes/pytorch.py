@@ -13,6 +13,10 @@ from optimize.torch_program import load_program, program_on
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
     from optimize.artifact import Artifact
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
@@ -41,16 +45,39 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     compiled = bool(manifest.settings.get("compile"))
     if compiled:
         module = torch.compile(module, dynamic=True)
-    names = manifest.inputs
-
-    def predict(inputs: Columns) -> Array:
-        with torch.inference_mode():
-            columns = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names]
-            scores = module(*(column.to(device) for column in columns))
-            result: Array = scores.cpu().numpy()
-        return result
-
+    predict = ProgramPredictor(module, manifest.inputs, device)
     if compiled:
         for counts in _COMPILED_CANDIDATES:
             predict(manifest.columns_of(sample_requests(manifest.signature, counts)))
     return predict
+
+
+class ProgramPredictor:
+    """An exported program, called as it is.
+
+    Args:
+        module: From columns by position, ``[rows, …]``, to scores ``[rows]``; on ``device``.
+        names: Of the columns, in order.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, module: Any, names: Sequence[str], device: str) -> None:
+        self._module = module
+        self._names = tuple(names)
+        self._device = device
+
+    def __call__(self, inputs: Columns) -> Array:
+        """Score rows; see `optimize.runtimes.Predictor`."""
+        with torch.inference_mode():
+            columns = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
+            scores = self._module(*(column.to(self._device) for column in columns))
+            result: Array = scores.cpu().numpy()
+        return result
+
+    def score_resident(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """Score contiguous columns on the device, where the scores stay; done when it returns."""
+        with torch.inference_mode():
+            scores: Tensor = self._module(*(columns[name] for name in self._names)).reshape(-1)
+        if self._device != "cpu":
+            torch.cuda.current_stream().synchronize()
+        return scores

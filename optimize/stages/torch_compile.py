@@ -19,7 +19,8 @@ class TorchCompile:
     """Records that PyTorch is to compile the program with Inductor each time it is opened.
 
     What many teams serve today, and a rival to be measured: it compiles anew in every process,
-    which takes as long as the stage says, and cannot be deployed. `compile_inductor` compiles once.
+    which takes as long as the stage says, in each instance of a server too. `compile_inductor`
+    compiles once.
     Source: https://docs.pytorch.org/docs/stable/torch.compiler.html
     """
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from optimize.buckets import Buckets
-from optimize.triton.gpu_config import Accelerator, accelerate, check_accelerator
+from optimize.triton.gpu_config import (
+    Accelerator,
+    accelerate,
+    accelerate_python,
+    check_accelerator,
+    check_gpus,
+    on_gpus,
+)
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
 from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from rankers.features import Dtype
 
 CONFIG = "config.pbtxt"
+CUDA_GRAPHS = "cuda_graphs"  # optimize.runtimes.cuda_graphs.SETTING, which takes torch to import
 # The parameter that tells which artifact a version holds ends in the version's number.
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
@@ -45,8 +53,9 @@ class ServingOptions:
             of equal numbers of candidates, and the checks of values are left to the client
             (docs/decisions/002-packed-wire-form.md).
         instances: That each run one batch at a time (processes, or sessions of one process behind
-            ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
-            bounded queue forgets to wake up (docs/decisions/004-bounded-queues-stall.md).
+            ``onnxruntime``); by default one a physical core, or 2 on each GPU, and 2 at least: with
+            one, Triton's bounded queue forgets to wake up
+            (docs/decisions/004-bounded-queues-stall.md).
         threads: That the runtime uses within one instance.
         max_batch_size: Requests (not rows) joined into one run at most.
         max_queue_delay_us: How long a batch waits for company. 0 joins only what waits already.
@@ -57,10 +66,12 @@ class ServingOptions:
         queue_timeout_ms: How long one may wait before it is refused. Clients may ask for less.
             Triton looks at it every 500 ms.
         max_candidates: The largest request that is answered.
-        warm_up_candidates: Request sizes that every instance runs before the model is READY.
+        warm_up_candidates: Request sizes that every instance runs before the model is READY; of an
+            artifact with buckets, those are run instead.
         keep_versions: Deployed versions that are kept; older ones are removed.
-        accelerator: ``cuda`` or ``tensorrt``: the provider of ONNX Runtime on a GPU, behind the
-            backend ``onnxruntime`` (optimize/triton/gpu_config.py).
+        accelerator: ``cuda`` puts instances on GPUs. ``tensorrt`` does too, with that provider of
+            ONNX Runtime, behind the backend ``onnxruntime`` (optimize/triton/gpu_config.py).
+        gpus: Which ones, by number; each gets as many instances. Empty: all that the server sees.
     """
 
     backend: Backend = "python"
@@ -74,6 +85,7 @@ class ServingOptions:
     warm_up_candidates: tuple[int, ...] = field(default=(1, 20, 100, 700))
     keep_versions: int = 3
     accelerator: Accelerator = "none"
+    gpus: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
@@ -82,6 +94,7 @@ class ServingOptions:
                 f"{nearest(self.backend, get_args(Backend))}"
             )
         check_accelerator(self.accelerator, self.backend)
+        check_gpus(self.gpus, self.accelerator)
         for name, least in (
             ("instances", LEAST_INSTANCES),
             ("threads", 1),
@@ -119,8 +132,6 @@ def serving_config(
     """
     from tritonclient.grpc import model_config_pb2 as pb
 
-    from optimize.runtimes import physical_cores
-
     signature = artifact.manifest.signature
     tensors = wire_tensors(signature)
     ragged = options.backend == "python" or artifact.manifest.layout == "user_once"
@@ -144,7 +155,7 @@ def serving_config(
         instance_group=[
             pb.ModelInstanceGroup(
                 kind="KIND_CPU",
-                count=options.instances or max(LEAST_INSTANCES, physical_cores()),
+                count=options.instances or _usual_instances(options),
                 name=f"{name}_cpu",
             )
         ],
@@ -161,13 +172,17 @@ def serving_config(
                 max_queue_size=options.queue_size,
             ),
         ),
-        model_warmup=[_warm_up(tensors, 1, size) for size in options.warm_up_candidates]
+        model_warmup=[_warm_up(tensors, 1, size) for size in _warmed_sizes(artifact, options)]
         + ([_warm_up(tensors, options.max_batch_size, 20)] if options.max_batch_size > 1 else []),
     )
     if ragged and options.backend == "onnxruntime":
         _set_ragged(config, ragged_source(signature).name)
-    sizes = sorted({*options.warm_up_candidates, options.max_candidates})
-    accelerate(config, options.accelerator, signature, Buckets(tuple(sizes)))
+    if options.accelerator != "none":
+        on_gpus(config, options.gpus)
+        sizes = sorted({*options.warm_up_candidates, options.max_candidates})
+        accelerate(config, options.accelerator, signature, Buckets(tuple(sizes)))
+        if options.backend == "python":
+            accelerate_python(config)
     _set_parameters(config, artifact, options, artifacts)
     return config
 
@@ -193,6 +208,24 @@ def read_config(text: str, where: object) -> Any:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
         raise UserError(f"{where}: not a Triton config: {error}") from error
+
+
+def _usual_instances(options: ServingOptions) -> int:
+    from optimize.runtimes import physical_cores
+
+    # On a GPU more processes mean more copies of the weights and of CUDA's own memory.
+    return (
+        LEAST_INSTANCES if options.accelerator != "none" else max(LEAST_INSTANCES, physical_cores())
+    )
+
+
+def _warmed_sizes(artifact: Artifact, options: ServingOptions) -> tuple[int, ...]:
+    """Return the sizes to warm up: every bucket that a request can reach, if there are buckets."""
+    stated = artifact.manifest.settings.get(CUDA_GRAPHS)
+    if stated is None:
+        return options.warm_up_candidates
+    most = options.max_candidates
+    return tuple(sorted({min(size, most) for size in stated["sizes"]}))
 
 
 def _set_ragged(config: Any, source: str) -> None:

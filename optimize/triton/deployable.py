@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from optimize.run import RUN_FILE, find_artifact
-from optimize.runtimes import DEPLOYABLE
+from optimize.runtimes import DEPLOYABLE, SERVED_BY_TORCH
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ def find_deployable(path: Path) -> Artifact:
         UserError: It is; the message names the best of the run that can be deployed.
     """
     found = find_artifact(path)
-    if found.manifest.format in DEPLOYABLE:
+    served = (*DEPLOYABLE, *SERVED_BY_TORCH)
+    if found.manifest.format in served:
         return found
     said = f"{found.folder}: no backend of Triton serves {found.manifest.format} artifacts here"
     run_file = path / RUN_FILE
     best = json.loads(run_file.read_bytes())["best_deployable"] if run_file.is_file() else None
     if best is None:
-        raise UserError(f"{said}; deploy one of these formats: {', '.join(DEPLOYABLE)}")
+        raise UserError(f"{said}; deploy one of these formats: {', '.join(served)}")
     raise UserError(f"{said}; the best of this run that can be deployed is {path / best}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from optimize.triton.config_files import check_config_name, chosen_config, missing_gpu
 from optimize.triton.installation import ServerInstallation, install
 from optimize.triton.ports import claim_ports
 from optimize.triton.repository import deployed_models
@@ -89,6 +90,8 @@ def serve(
     host: str = "127.0.0.1",
     log_file: Path,
     trace_file: Path | None = None,
+    model_config_name: str | None = None,
+    pinned_memory_mb: int | None = None,
     ready_timeout_s: float = 120.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[RunningServer]:
@@ -103,6 +106,9 @@ def serve(
         log_file: Where the server's output goes; overwritten.
         trace_file: Where timestamps of single requests go while a client has tracing turned on
             (`bench.attribution`); without it, nobody can.
+        model_config_name: Which configuration models are served by, where they have it; the others
+            by their default one.
+        pinned_memory_mb: Of the pool for copies to and from GPUs, in MiB; Triton's default is 256.
         ready_timeout_s: How long the server and its models may take to get ready.
         progress: Is told in a line what happens.
 
@@ -115,6 +121,7 @@ def serve(
     names = deployed_models(repository)
     if not names:
         raise ServerError(f"{repository}: no model is deployed here: run `deploy` first")
+    check_config_name(repository, names, model_config_name)
     installation = install(progress)
     grpc_port, http_port, metrics_port = claim_ports(
         host, {"gRPC": grpc_port, "HTTP": http_port, "metrics": metrics_port}
@@ -144,6 +151,12 @@ def serve(
                 "--allow-vertex-ai=false",
                 f"--exit-timeout-secs={round(_STOP_GRACE_S / 2)}",
                 *([f"--trace-config=triton,file={trace_file.resolve()}"] if trace_file else []),
+                *([f"--model-config-name={model_config_name}"] if model_config_name else []),
+                *(
+                    [f"--pinned-memory-pool-byte-size={pinned_memory_mb << 20}"]
+                    if pinned_memory_mb is not None
+                    else []
+                ),
             ],
         )
         pid = _read_pid(supervisor, log_file)
@@ -151,7 +164,9 @@ def serve(
         _wait_until_live(url, supervisor, log_file, deadline)
         failed = {}
         for name in names:
-            reason = _load(url, name, max(1.0, deadline - time.monotonic()))
+            reason = missing_gpu(chosen_config(repository / name, model_config_name)) or _load(
+                url, name, max(1.0, deadline - time.monotonic())
+            )
             if reason:
                 failed[name] = reason
         if len(failed) == len(names):

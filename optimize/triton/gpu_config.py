@@ -1,4 +1,4 @@
-"""What a config.pbtxt says where a model runs on a GPU, in NVIDIA's image.
+"""What a config.pbtxt says where a model runs on a GPU: embedded, or in NVIDIA's image.
 
 Not run on a GPU yet (docs/gpu.md): the messages are those of Triton's model_config.proto, and what
 they hold is tested as text.
@@ -33,16 +33,52 @@ def check_accelerator(accelerator: str, backend: str) -> None:
             f"serving option accelerator is {accelerator!r}; "
             f"{nearest(accelerator, get_args(Accelerator))}"
         )
-    if accelerator != "none" and backend != "onnxruntime":
+    if accelerator == "tensorrt" and backend != "onnxruntime":
         raise UserError(
             f"accelerator {accelerator!r} is of the backend onnxruntime; {backend!r} was asked for"
         )
 
 
+def check_gpus(gpus: tuple[int, ...], accelerator: str) -> None:
+    """Check that named GPUs can be used.
+
+    Raises:
+        UserError: One is named twice or is no number of a GPU, or there is no accelerator.
+    """
+    if len(set(gpus)) < len(gpus) or any(each < 0 for each in gpus):
+        raise UserError(f"serving option gpus is {gpus}; expected different numbers from 0")
+    if gpus and accelerator == "none":
+        raise UserError("serving option gpus is of models on a GPU: give an accelerator as well")
+
+
+def on_gpus(config: Any, gpus: tuple[int, ...]) -> None:
+    """Let a config's instances be on GPUs, with pinned buffers, in place.
+
+    Args:
+        config: A ``ModelConfig`` message.
+        gpus: Each gets the config's count of instances; empty: all that the server sees.
+    """
+    for group in config.instance_group:
+        group.kind = group.KIND_GPU
+        group.name = group.name.removesuffix("_cpu") + "_gpu"
+        group.gpus.extend(gpus)
+    config.optimization.input_pinned_memory.enable = True
+    config.optimization.output_pinned_memory.enable = True
+
+
+def accelerate_python(config: Any) -> None:
+    """Let a config of the Python backend on GPUs take tensors where they are, in place.
+
+    By default Triton copies what lies on a GPU to the host before Python sees it.
+    """
+    config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value = "no"
+    config.parameters["tensors"].string_value = "dlpack"
+
+
 def accelerate(
     config: Any, accelerator: Accelerator, signature: Signature, buckets: Buckets
 ) -> None:
-    """Let a config of Triton's ONNX Runtime backend run on a GPU, in place.
+    """Let a config of Triton's ONNX Runtime backend on GPUs run there, in place.
 
     A GPU's instances use ONNX Runtime's CUDA provider; ``tensorrt`` puts its TensorRT provider
     before that, with one explicit profile from 1 to the greatest bucket: without a profile, each
@@ -50,7 +86,7 @@ def accelerate(
 
     Args:
         config: A ``ModelConfig`` message.
-        accelerator: ``none`` leaves it as it is.
+        accelerator: ``none`` and ``cuda`` leave it as it is.
         signature: The features.
         buckets: Their greatest is the most candidates, their middle what engines are tuned for.
 
@@ -58,12 +94,6 @@ def accelerate(
         UserError: TensorRT was asked for where inputs are ragged: joined requests come as one axis
             whose length is that of all requests together, for which there is no profile.
     """
-    if accelerator == "none":
-        return
-    for group in config.instance_group:
-        group.kind = group.KIND_GPU
-        group.name = group.name.removesuffix("_cpu") + "_gpu"
-    _pin(config)
     if accelerator == "tensorrt":
         if any(each.allow_ragged_batch for each in config.input):
             raise UserError(
@@ -110,10 +140,7 @@ def use_plan(config: Any, signature: Signature, buckets: Buckets) -> None:
     config.platform = "tensorrt_plan"
     for name in ("threads", "intra_op_thread_count", "inter_op_thread_count"):
         config.parameters.pop(name, None)
-    for group in config.instance_group:
-        group.kind = group.KIND_GPU
-        group.name = group.name.removesuffix("_cpu") + "_gpu"
-    _pin(config)
+    on_gpus(config, ())
     cuda = config.optimization.cuda
     cuda.graphs = True
     cuda.busy_wait_events = True  # polls for the end instead of sleeping until it is told
@@ -126,11 +153,6 @@ def use_plan(config: Any, signature: Signature, buckets: Buckets) -> None:
             dims = [each.width] if each.side == "user" else [size, each.width]
             spec.input[each.name].dim.extend(dims)
             spec.graph_lower_bound.input[each.name].dim.extend(dims)
-
-
-def _pin(config: Any) -> None:
-    config.optimization.input_pinned_memory.enable = True
-    config.optimization.output_pinned_memory.enable = True
 
 
 def _shapes(tensors: Sequence[WireTensor], requests: int, candidates: int) -> str:

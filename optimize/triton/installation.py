@@ -4,7 +4,8 @@ The PyPI wheel of nvidia-pytriton carries the real ``tritonserver`` and its Pyth
 get an environment of their own, as they would in a container: the backend's stub needs NumPy 1
 (under NumPy 2 its outputs come back as zero bytes, without an error), and the runtimes have to be
 the project's versions, so that served scores are the in-process ones: ONNX Runtime, and OpenVINO
-where the project has it.
+where the project has it. torch is too large to have twice: models that need it find it where the
+server is started from (docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -38,6 +40,8 @@ NUMPY = "numpy==1.26.4"
 # NumPy 1 ends with wheels for 3.12, and the wheel's stubs begin with 3.8.
 _MINORS = (12, 11)
 _OLDEST_GLIBC = (2, 35)
+# What python_backend/model.py puts behind the server's own packages for models that need torch.
+TORCH_PATH = "RANKSERVE_TORCH_PATH"
 
 
 class InstallationError(UserError):
@@ -81,6 +85,7 @@ class ServerInstallation:
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "PATH": f"{self.folder / 'env' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "LD_LIBRARY_PATH": str(self.folder / "lib"),
+            TORCH_PATH: os.pathsep.join(_torch_path(self.minor)),
         }
 
 
@@ -164,6 +169,15 @@ def _runtimes() -> dict[str, str]:
     with suppress(importlib.metadata.PackageNotFoundError):
         found["openvino"] = importlib.metadata.version("openvino")
     return found
+
+
+def _torch_path(minor: int) -> list[str]:
+    """Return the folders that hold torch and rankserve; none for models of another Python."""
+    if sys.version_info.minor != minor or importlib.util.find_spec("torch") is None:
+        return []
+    found = [importlib.util.find_spec(name) for name in ("torch", "optimize", "rankers")]
+    folders = [str(Path(each.origin).parents[1]) for each in found if each and each.origin]
+    return list(dict.fromkeys(folders))
 
 
 def _interpreter() -> tuple[int, str]:

@@ -3,6 +3,7 @@
 ::
 
     REPOSITORY/NAME/config.pbtxt
+    REPOSITORY/NAME/configs/       other configurations by name (optimize.triton.config_files)
     REPOSITORY/NAME/VERSION/       what optimize.triton.version_folder writes
     .REPOSITORY.deploying/         beside it: the lock, and what is being written
 
@@ -21,14 +22,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optimize.devices import runtime_device
 from optimize.gpu_graphs import HALF
-from optimize.runtimes import DEPLOYABLE
+from optimize.runtimes import DEPLOYABLE, SERVED_BY_TORCH
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
     config_text,
     read_config,
     serving_config,
+)
+from optimize.triton.config_files import (
+    config_path,
+    hold_versions,
+    other_configs,
+    served_version,
+    state_version,
 )
 from optimize.triton.native_runtime import check_native_runtime
 from optimize.triton.version_folder import (
@@ -67,6 +76,7 @@ def deploy(
     *,
     options: ServingOptions | None = None,
     ungated: bool = False,
+    config_name: str | None = None,
 ) -> Deployed:
     """Put an artifact into a model repository as the newest version of ``name``.
 
@@ -74,50 +84,68 @@ def deploy(
     moment leaves the old version, or the new one. Deploys into one repository wait for each other.
 
     Args:
-        artifact: An ONNX or OpenVINO artifact that no gate stopped.
+        artifact: One that no gate stopped, of a format that the backend serves.
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
         ungated: Deploy it although a gate stopped it.
+        config_name: Of the configuration that serves it; None is the default one, which a model
+            gets first. Each of several serves its own version, of the same features.
 
     Raises:
-        UserError: The name or the artifact is not fit, or the features differ from those of the
+        UserError: A name or the artifact is not fit, or the features differ from those of the
             deployed version, which clients hold.
     """
     options = options or ServingOptions()
     _check_name(name)
     _check_artifact(artifact, options.backend, ungated=ungated)
+    if options.accelerator != "none" and options.backend == "python":
+        _check_on_gpu(artifact)
     if options.backend == "onnxruntime":
         _check_native(artifact)
     repository = repository.resolve()
     repository.mkdir(parents=True, exist_ok=True)
     with _exclusive(repository) as aside:
         model = repository / name
-        _check_compatible(model, artifact, options.backend)
+        own = config_path(model, config_name)
+        _check_compatible(model, own, artifact, options.backend)
         if model.is_dir():
             remove_leftovers(model)
         numbers = versions(model)
-        if numbers and holds(model / str(numbers[-1]), artifact, options.backend):
-            version = numbers[-1]
-        else:
-            version = (numbers[-1] if numbers else 0) + 1
-        present = [*numbers, version] if version not in numbers else numbers
-        kept = present[-options.keep_versions :]
+        newest = numbers[-1] if numbers else 0
+        others = other_configs(model, own)
+        apart = config_name is not None or bool(others)
+        asked = reversed(numbers) if apart else numbers[-1:]
+        version = next(
+            (each for each in asked if holds(model / str(each), artifact, options.backend)),
+            newest + 1,
+        )
+        present = sorted({*numbers, version})
+        served = {served_version(each, newest) for each in others}
+        kept = sorted({*present[-options.keep_versions :], version, *served})
 
         def config(of: list[int]) -> str:
             held = deployed_keys(model, of) | {version: artifact_key(artifact)}
-            return config_text(serving_config(artifact, name, options, held))
+            message = serving_config(artifact, name, options, held)
+            if apart:
+                state_version(message, version)
+            return config_text(message)
 
         if not model.is_dir():
             _place_first(artifact, model, config(kept), options.backend, aside)
         elif version not in numbers:
+            hold_versions(others, newest)
             with new_folder(model / str(version), beside=aside) as folder:
                 write_version(artifact, folder, options.backend)
                 # The config comes before the rename. It names what every version holds, the new one
-                # too, and the old version, which it serves until then, has the same features.
-                _replace(model / CONFIG, config(present))
+                # too, and the old version, which it serves until then, has the same features. Where
+                # it says which version it serves, it comes when that is there.
+                if not apart:
+                    _replace(own, config(present))
+        hold_versions(others, newest)
         _prune(model, kept, aside)
-        _replace(model / CONFIG, config(kept))
+        own.parent.mkdir(exist_ok=True)
+        _replace(own, config(kept))
     return Deployed(name, version, model / str(version))
 
 
@@ -170,7 +198,7 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
             "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
         )
-    formats = DEPLOYABLE if backend == "python" else ("onnx",)
+    formats = (*DEPLOYABLE, *SERVED_BY_TORCH) if backend == "python" else ("onnx",)
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
@@ -189,6 +217,15 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             )
 
 
+def _check_on_gpu(artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    if runtime_device(manifest, "cuda") == "cpu":
+        raise UserError(
+            f"{artifact.folder}: rankserve's runtime of {manifest.format} artifacts is one of the "
+            "CPU: deploy one of the stage cuda_graphs with accelerator 'cuda', or this one without"
+        )
+
+
 def _check_native(artifact: Artifact) -> None:
     if artifact.manifest.model != NATIVE_MODEL:
         raise UserError(
@@ -198,15 +235,20 @@ def _check_native(artifact: Artifact) -> None:
     check_native_runtime(artifact.model_path)
 
 
-def _check_compatible(model: Path, artifact: Artifact, backend: Backend) -> None:
+def _check_compatible(model: Path, own: Path, artifact: Artifact, backend: Backend) -> None:
     """Refuse to replace a model whose requests are others, or one behind another backend.
 
     Clients hold its features. Its config holds for every version, old and new, and names one
     backend: changing that would leave a moment in which the old version cannot be loaded.
     """
-    if not model.exists():
-        return
     path = model / CONFIG
+    if not model.exists():
+        if own == path:
+            return
+        raise UserError(
+            f"model {model.name!r} is not deployed yet: deploy it without a configuration's name "
+            f"first, for servers that were told none, and {own.stem!r} beside it then"
+        )
     if not path.is_file():
         raise UserError(f"{model}: is there, but has no {CONFIG}: choose another name or remove it")
     config = read_config(path.read_text(), path)
@@ -217,9 +259,10 @@ def _check_compatible(model: Path, artifact: Artifact, backend: Backend) -> None
         raise UserError(
             f"{path}: not written by rankserve: choose another name or remove {model}"
         ) from error
-    if config.backend != backend:
+    mine = read_config(own.read_text(), own) if own.is_file() else None
+    if mine is not None and mine.backend != backend:
         raise UserError(
-            f"model {model.name!r} is deployed behind the backend {config.backend!r}; its versions "
+            f"model {model.name!r} is deployed behind the backend {mine.backend!r}; its versions "
             f"share it: deploy under another name, into another repository, or remove {model}"
         )
     offered = _interface(artifact.manifest.signature.to_json())

@@ -98,14 +98,14 @@ def test_a_missing_library_skips_the_branch_and_says_how_to_install_it(captured)
 def test_what_cannot_be_deployed_is_refused_with_the_best_that_can(onnx_artifact, tmp_path):
     from optimize.artifact import seal
 
-    for name, kind in (("fast", "inductor"), ("slow", "onnx")):
+    for name, kind in (("fast", "made_up"), ("slow", "onnx")):
         (tmp_path / name).mkdir()
         seal(tmp_path / name, replace(onnx_artifact.manifest, format=kind))
     run = {"chosen": "fast", "best_deployable": "slow"}
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError) as caught:
         find_deployable(tmp_path)
-    assert "serves inductor artifacts" in str(caught.value)
+    assert "serves made_up artifacts" in str(caught.value)
     assert str(caught.value).endswith(f"can be deployed is {tmp_path / 'slow'}")
 
 

@@ -1,13 +1,18 @@
-"""An ONNX or OpenVINO ranker behind Triton's Python backend. Copied into every deployed version.
+"""A ranker behind Triton's Python backend. Copied into every deployed version.
 
-The server's environment has NumPy 1, the runtimes and nothing of rankserve, so this file stands
-alone; its packing is that of rankers/wire.py, which a test holds it to.
+The server's environment has NumPy 1 and the runtimes of ONNX and OpenVINO, so for those this file
+stands alone; its packing is that of rankers/wire.py, which a test holds it to. What needs torch is
+opened by rankserve's own runtimes, from where the server was started
+(docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import locale
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 SCORE = "score"
 MANIFEST = "manifest.json"
 ITEM_TO_REQUEST = "item_to_request"
+# Where torch and rankserve are, as optimize/triton/installation.py says.
+TORCH_PATH = "RANKSERVE_TORCH_PATH"
 
 
 class TritonPythonModel:
@@ -43,8 +50,22 @@ class TritonPythonModel:
         self.max_candidates = int(parameters["max_candidates"])
         self.tensors = wire_tensors(manifest["signature"])
         self.user_once = manifest["layout"] == "user_once"
-        opened = {"onnx": open_onnx, "openvino": open_openvino}[manifest["format"]]
-        self.model = opened(folder, manifest, int(parameters["threads"]))
+        self.resident: Any = None
+        on_gpu = args["model_instance_kind"] == "GPU"
+        own = {} if on_gpu else {"onnx": open_onnx, "openvino": open_openvino}
+        threads = int(parameters["threads"])
+        if manifest["format"] in own:
+            self.model = own[manifest["format"]](folder, manifest, threads)
+            return
+        gpu = int(args["model_instance_device_id"]) if on_gpu else None
+        self.model = open_by_rankserve(folder, manifest, threads, gpu)
+        if parameters.get("tensors") == "dlpack":
+            from optimize.triton.python_backend.resident import ResidentRequests
+
+            device = "cuda" if on_gpu else "cpu"
+            self.resident = ResidentRequests(
+                self.tensors, self.model, device=device, user_once=self.user_once
+            )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Score requests that the dynamic batcher joined, each with candidates of its own number.
@@ -54,10 +75,12 @@ class TritonPythonModel:
         answers: list[Any] = [None] * len(requests)
         good, parts = [], []
         for index, request in enumerate(requests):
-            arrays = {each.name(): each.as_numpy() for each in request.inputs()}
+            arrays, there = self.read(request)
             wrong = self.wrong_shape(arrays)
             if wrong:
                 answers[index] = refusal(wrong)
+            elif there:
+                answers[index] = self.score_there(arrays)
             else:
                 good.append(index)
                 parts.append(arrays)
@@ -69,6 +92,31 @@ class TritonPythonModel:
         if good:
             self.score(good, parts, joined, answers)
         return answers
+
+    def read(self, request: Any) -> tuple[dict[str, Any], bool]:
+        """Return a request's tensors, and whether they are to be scored where they are."""
+        if self.resident is None:
+            return {each.name(): each.as_numpy() for each in request.inputs()}, False
+        found: tuple[dict[str, Any], bool] = self.resident.read(
+            {each.name(): each for each in request.inputs()}
+        )
+        return found
+
+    def score_there(self, tensors: dict[str, Any]) -> Any:
+        """Answer one request by itself, on the device that holds it; its scores stay there."""
+        try:
+            wrong = self.resident.describe_bad(tensors)
+            if wrong:
+                return refusal(wrong)
+            scores = self.resident.score(tensors)
+            bad = scores.isfinite().logical_not().nonzero()
+        except Exception as error:  # noqa: BLE001 - as in score
+            return failure(f"the model failed: {error}")
+        if len(bad):
+            row = int(bad[0])
+            return failure(f"the model's score of candidate {row} is {float(scores[row])}")
+        tensor = pb_utils.Tensor.from_dlpack(SCORE, scores.reshape(1, -1))
+        return pb_utils.InferenceResponse([tensor])
 
     def wrong_shape(self, arrays: dict[str, Any]) -> str:
         """Return what is wrong with the shapes of one request; empty if nothing is.
@@ -162,6 +210,7 @@ class WireTensor:
     def __init__(self, side: str, dtype: str, features: list[dict[str, Any]]) -> None:
         self.name = f"{side}_{dtype}"
         self.side = side
+        self.dtype = dtype
         self.floating = dtype.startswith("float")
         self.features = []
         upper: list[int] = []
@@ -318,6 +367,35 @@ def open_openvino(folder: Path, manifest: dict[str, Any], threads: int) -> Calla
     return lambda columns: request.infer(
         {name: columns[name] for name in names}, share_inputs=True
     )[0]
+
+
+def open_by_rankserve(
+    folder: Path, manifest: dict[str, Any], threads: int, gpu: int | None = None
+) -> Callable[[Any], Any]:
+    """Open a model that needs torch by rankserve's in-process runtime, on a GPU if one is named.
+
+    torch and rankserve are taken from the environment that started the server, behind everything
+    that the server's own has: its NumPy stays the one that the stub needs.
+    """
+    # The stub runs in the locale "C", and torch.compile reads files of its own that are no ASCII.
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    stated = os.environ.get(TORCH_PATH, "").split(os.pathsep)
+    sys.path += [each for each in stated if each and each not in sys.path]
+    try:
+        import torch
+
+        from optimize.artifact import open_artifact
+        from optimize.runtimes import open_predictor
+    except ImportError as error:
+        raise RuntimeError(
+            f"{folder}: {manifest['format']} artifacts need torch and rankserve where the server "
+            f"runs: {error}: start it by `python -m optimize serve` under Python "
+            f"3.{sys.version_info.minor}, or install both in its image"
+        ) from None
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    device = "cpu" if gpu is None else "cuda"
+    return open_predictor(open_artifact(folder), device=device, threads=threads)
 
 
 def refusal(message: str) -> Any:

@@ -238,3 +238,22 @@ def test_a_program_moves_with_what_its_operators_make():
     program = program_on(torch.export.export(Ranges(), (torch.zeros(3),)), "meta")
     ranges = [n for n in program.graph.nodes if n.target == torch.ops.aten.arange.default]
     assert [str(each.kwargs["device"]) for each in ranges] == ["meta"]
+
+
+def on_device(columns):
+    return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()}
+
+
+@pytest.mark.parametrize("layout", ["flat", "user_once"])
+@pytest.mark.parametrize("copies_in_graph", [False, True])
+def test_columns_that_are_on_the_device_score_as_those_that_are_packed(
+    layout, copies_in_graph, programs
+):
+    program = programs[layout]
+    predict, plain = opened(program, copies_in_graph=copies_in_graph), open_predictor(program)
+    for count in (1, 16, 130):
+        columns = program.manifest.columns_of(sample_requests(program.manifest.signature, [count]))
+        scores = predict.score_resident(on_device(columns))
+        np.testing.assert_array_equal(scores.numpy(), predict(columns))
+        there = plain.score_resident(on_device(columns))
+        np.testing.assert_array_equal(there.numpy(), plain(columns))

@@ -140,3 +140,10 @@ def test_it_refuses_a_model_made_for_another_cpu(backend, tmp_path):
     backend.refuse_other_cpu({"requires": {"isa": " ".join(instruction_sets())}}, tmp_path)
     with pytest.raises(RuntimeError, match="made for a CPU with made_up, which this one lacks"):
         backend.refuse_other_cpu({"requires": {"isa": "made_up"}}, tmp_path)
+
+
+def test_a_server_without_torch_says_what_needs_it(backend, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setenv(backend.TORCH_PATH, "")
+    with pytest.raises(RuntimeError, match="torch artifacts need torch and rankserve where the"):
+        backend.open_by_rankserve(tmp_path, {"format": "torch"}, 1)

@@ -8,6 +8,7 @@ from tiny_ranker import SIGNATURE
 from optimize.buckets import Buckets
 from optimize.triton.config import ServingOptions, config_text, read_config, serving_config
 from optimize.triton.gpu_config import use_plan
+from optimize.triton.repository import deploy
 from rankers.errors import UserError
 
 
@@ -63,12 +64,51 @@ def test_without_an_accelerator_nothing_changes(tiny_artifact):
     ("options", "said"),
     [
         ({"accelerator": "tensort"}, "accelerator is 'tensort'.*'tensorrt'"),
-        ({"accelerator": "cuda", "backend": "python"}, "'cuda' is of the backend onnxruntime"),
+        ({"accelerator": "tensorrt", "backend": "python"}, "is of the backend onnxruntime"),
+        ({"gpus": (0,)}, "give an accelerator as well"),
+        ({"accelerator": "cuda", "gpus": (1, 1)}, "expected different numbers from 0"),
     ],
 )
 def test_an_accelerator_that_makes_no_sense_is_refused(options, said):
     with pytest.raises(UserError, match=said):
         ServingOptions(**options)
+
+
+class TestPython:
+    """The embedded server's Python backend on CUDA."""
+
+    @pytest.fixture
+    def in_buckets(self, tiny_artifact):
+        settings = {"cuda_graphs": {"sizes": [8, 64, 512, 4096]}}
+        manifest = replace(tiny_artifact.manifest, format="torch", settings=settings)
+        return replace(tiny_artifact, manifest=manifest)
+
+    def test_tensors_stay_on_the_gpus_that_were_named(self, in_buckets):
+        config = config_of(in_buckets, backend="python", accelerator="cuda", gpus=(0, 2))
+        (group,) = config.instance_group
+        assert (group.kind, list(group.gpus), group.count) == (group.KIND_GPU, [0, 2], 2)
+        assert config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == "no"
+        assert config.parameters["tensors"].string_value == "dlpack"
+        assert config.optimization.input_pinned_memory.enable
+        assert config.backend == "python"
+        assert not config.optimization.HasField("execution_accelerators")
+
+    def test_every_bucket_that_a_request_can_reach_is_warmed_up(self, in_buckets):
+        for accelerator in ("none", "cuda"):
+            config = config_of(in_buckets, backend="python", accelerator=accelerator)
+            alone = [each for each in config.model_warmup if each.batch_size == 1]
+            assert [each.inputs["item_int64"].dims[0] for each in alone] == [8, 64, 512, 1000]
+
+    def test_on_the_cpu_nothing_is_said_of_tensors(self, in_buckets):
+        config = config_of(in_buckets, backend="python")
+        assert not {"tensors", "FORCE_CPU_ONLY_INPUT_TENSORS"} & set(config.parameters)
+        assert config.instance_group[0].kind == config.instance_group[0].KIND_CPU
+
+    def test_a_format_without_a_runtime_there_is_refused(self, tiny_openvino, tmp_path):
+        options = ServingOptions(accelerator="cuda")
+        with pytest.raises(UserError, match="openvino artifacts is one of the CPU: deploy one of"):
+            deploy(tiny_openvino, tmp_path / "models", "tiny", options=options)
+        assert not (tmp_path / "models").exists()
 
 
 class TestPlan:

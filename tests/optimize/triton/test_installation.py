@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,18 @@ def test_has_an_environment_of_its_own_with_the_same_onnxruntime():
     numpy, runtime = done.stdout.split()
     assert numpy.startswith("1.")
     assert runtime == onnxruntime.__version__
+
+
+def test_says_where_torch_and_rankserve_are_without_putting_them_on_its_own_path():
+    found = install().environment()
+    folders = found[installation.TORCH_PATH].split(os.pathsep)
+    for package in ("torch", "optimize", "rankers"):
+        assert any(Path(each, package, "__init__.py").is_file() for each in folders)
+    # torch would take such a folder for the compiler of that name.
+    strange = [Path(each, "triton") for each in folders]
+    assert not [each for each in strange if each.is_dir() and not (each / "__init__.py").is_file()]
+    assert "PYTHONPATH" not in found
+    assert installation._torch_path(sys.version_info.minor + 1) == []
 
 
 def test_without_a_package_index_says_so_in_a_line_and_leaves_nothing(empty_cache, monkeypatch):

@@ -142,10 +142,13 @@ class TestRefusals:
             deploy(stopped, repository, "tiny")
 
     def test_an_artifact_of_another_format(self, repository, tmp_path):
-        artifact = make_artifact(tmp_path / "torch")
-        other = seal(artifact.folder, replace(artifact.manifest, format="torch"))
-        with pytest.raises(UserError, match="torch artifact cannot be deployed"):
+        artifact = make_artifact(tmp_path / "other")
+        other = seal(artifact.folder, replace(artifact.manifest, format="made_up"))
+        with pytest.raises(UserError, match="made_up artifact cannot be deployed"):
             deploy(other, repository, "tiny")
+        other = seal(artifact.folder, replace(artifact.manifest, format="torch"))
+        with pytest.raises(UserError, match=r"torch artifact cannot be .* 'onnxruntime'"):
+            deploy(other, repository, "tiny", options=ServingOptions(backend="onnxruntime"))
 
     def test_a_model_that_somebody_else_put_there(self, artifacts, repository):
         (repository / "tiny").mkdir(parents=True)
