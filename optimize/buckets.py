@@ -78,6 +78,13 @@ class Buckets:
         ends = [min(start + self.greatest, rows) for start in starts]
         return [(a, b, self.holding(b - a)) for a, b in zip(starts, ends, strict=True)]
 
+    def usual(self, histogram: Mapping[int, float] | None = None) -> int:
+        """Return the size that gets most runs, or the middle one where nothing is known."""
+        if histogram is None:
+            return self.sizes[len(self.sizes) // 2]
+        share = padding_waste(self, histogram).share
+        return max(self.sizes, key=lambda size: share[size])
+
     def ranges(self) -> list[tuple[int, int, int]]:
         """Return each bucket's smallest, usual and largest rows: a TensorRT profile each."""
         lowest = (1, *(size + 1 for size in self.sizes[:-1]))

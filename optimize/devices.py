@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optimize.gpu_graphs import ONNX_BUCKETS
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     from optimize.artifact import Manifest
 
 DEVICES = ("cpu", "cuda")
-# The formats that have a runtime on a GPU; every other one runs on the CPU wherever the run is.
+# The formats that have a runtime on a GPU, and the settings that give one to others; all else runs
+# on the CPU wherever the run is.
 _ON_CUDA = ("torch",)
+_SETTINGS_ON_CUDA = (ONNX_BUCKETS,)
 
 
 def no_cuda() -> str | None:
@@ -34,13 +37,16 @@ def unmet_device(stages: Iterable[Any], device: str) -> str | None:
     """Say why a run on a device cannot have stages that are for others; None if it can.
 
     Args:
-        stages: Each may say ``devices``: what its result is for.
+        stages: Each may say ``devices``: what its result is for; and have ``unmet()``, a line about
+            what of a library is missing on this machine.
         device: The run's.
     """
+    stages = [*stages]
     wanting = [each for each in stages if device not in getattr(each, "devices", DEVICES)]
-    if not wanting:
-        return None
-    return no_cuda() or f"the run is on {device}: give it --device {wanting[0].devices[0]}"
+    if wanting:
+        return no_cuda() or f"the run is on {device}: give it --device {wanting[0].devices[0]}"
+    unmet = (each.unmet() for each in stages if hasattr(each, "unmet"))
+    return next((each for each in unmet if each), None)
 
 
 def require_device(device: str) -> None:
@@ -58,4 +64,5 @@ def require_device(device: str) -> None:
 
 def runtime_device(manifest: Manifest, device: str) -> str:
     """Return where an artifact runs in a run on ``device``: there, or on the CPU if it must."""
-    return device if manifest.format in _ON_CUDA else "cpu"
+    able = manifest.format in _ON_CUDA or any(x in manifest.settings for x in _SETTINGS_ON_CUDA)
+    return device if able else "cpu"

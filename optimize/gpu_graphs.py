@@ -1,11 +1,14 @@
-"""How a CPU opens a graph that was made for a GPU: a setting in a manifest.
+"""How graphs that were made for a GPU are opened: settings in a manifest.
 
-ONNX Runtime's CPU provider would compute something else than a GPU does, so that gates would judge
-what is never served (docs/decisions/024-half-precision-by-our-own-casts.md).
+On a CPU a graph in 16 bits is opened as a twin that rounds: ONNX Runtime's CPU provider would
+compute something else than a GPU does, so that gates would judge what is never served
+(docs/decisions/024-half-precision-by-our-own-casts.md).
 """
 
 # The 16-bit type of a graph: its results are rounded to it (optimize/half/rounding.py).
 HALF = "half"
+# That a graph runs in candidate buckets, and how (optimize/runtimes/onnx_buckets.py).
+ONNX_BUCKETS = "onnx_buckets"
 
 
 def precision_in(before: str, half: str) -> str:

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # The extra of rankserve that installs a library that it can do without.
-_EXTRAS = {"openvino": "openvino"}
+_EXTRAS = {"openvino": "openvino", "tensorrt": "gpu", "torch-tensorrt": "gpu"}
+# Distributions of the same library under other names: one of them is enough.
+_ALSO = {
+    "onnxruntime": ("onnxruntime-gpu",),
+    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12"),
+}
 
 
 def library_versions(*names: str) -> dict[str, str]:
@@ -19,23 +24,27 @@ def library_versions(*names: str) -> dict[str, str]:
 
     Local build tags (``+cpu``) stay: they tell builds apart.
     """
-    found = {}
-    for name in ("rankserve", *names):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {
+        name: _installed(name) or "not installed" for name in dict.fromkeys(("rankserve", *names))
+    }
 
 
 def missing_library(names: Iterable[str]) -> str | None:
     """Return a line about the first distribution that is not installed; None if all are."""
     for name in names:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
+        if _installed(name) is None:
             what = f"'rankserve[{_EXTRAS[name]}]'" if name in _EXTRAS else name
             return f"{name} is not installed: pip install {what}"
+    return None
+
+
+def _installed(name: str) -> str | None:
+    """Return the version of a library, whichever distribution brought it."""
+    for each in (name, *_ALSO.get(name, ())):
+        try:
+            return metadata.version(each)
+        except metadata.PackageNotFoundError:
+            continue
     return None
 
 

@@ -10,20 +10,18 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
 import torch
 
 from optimize.buckets import LADDER, Beyond, Buckets
 from optimize.half_products import narrow_products
-from optimize.static_inputs import StaticInputs, columns_of, one_user_each
+from optimize.runtimes.static_buckets import BucketPredictor
+from optimize.static_inputs import StaticInputs, columns_of
 from optimize.torch_program import load_program, program_on
 from rankers.errors import UserError, in_one_line
-from rankers.requests import ITEM_TO_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from optimize.half_products import Precision
     from optimize.runtimes import Predictor
     from optimize.static_inputs import Column
-    from rankers.requests import Array, Columns
+    from rankers.requests import Array
 
 SETTING = "cuda_graphs"
 _WARM_UPS = 3  # libraries choose kernels and allocate workspaces in their first calls
@@ -103,7 +101,7 @@ class Replayed(Protocol):
         """Run it once."""
 
 
-class GraphPredictor:
+class GraphPredictor(BucketPredictor):
     """A program in buckets; one request at a time, whichever thread it comes from.
 
     Args:
@@ -126,44 +124,22 @@ class GraphPredictor:
         from optimize.devices import require_device
 
         require_device(device)
-        self.buckets = Buckets(options.sizes, options.beyond)
-        self._lock = threading.Lock()
-        self._columns = tuple(columns)
-        self._once = any(each.name == ITEM_TO_REQUEST for each in columns)
-        self._counted = next(each.name for each in columns if not each.per_user)
-        self._device = device
-        self._stream = _new_stream() if device != "cpu" else None
+        buckets = Buckets(options.sizes, options.beyond)
+        stream = _new_stream() if device != "cpu" else None
         if options.compile:
             mode = "max-autotune-no-cudagraphs" if options.max_autotune else "default"
             module = torch.compile(module, dynamic=False, mode=mode)
-        pool = None if self._stream is None else torch.cuda.graph_pool_handle()
+        pool = None if stream is None else torch.cuda.graph_pool_handle()
         # The largest first: the smaller ones fit into the memory that it leaves between replays.
         self.graphs = {
             size: BucketGraph(
-                module, StaticInputs(columns, size, device), size, self._stream, pool,
+                module, StaticInputs(columns, size, device), size, stream, pool,
                 copies_in_graph=options.copies_in_graph,
             )
-            for size in reversed(self.buckets.sizes)
+            for size in reversed(buckets.sizes)
         }  # fmt: skip
-
-    def __call__(self, inputs: Columns) -> Array:
-        """Score rows; see `optimize.runtimes.Predictor`.
-
-        Raises:
-            UserError: A column does not fit, an ID is out of range, or there are more rows than
-                the buckets take.
-        """
-        scores = np.empty(len(inputs[self._counted]), dtype=np.float32)
-        if not self._once:
-            with self._lock:
-                self._score(inputs, scores)
-            return scores
-        for columns, rows in one_user_each(inputs, self._columns):
-            part = np.empty(len(columns[ITEM_TO_REQUEST]), dtype=np.float32)
-            with self._lock:
-                self._score(columns, part)
-            scores[rows] = part
-        return scores
+        self._device, self._stream = device, stream
+        super().__init__(columns, buckets, self.graphs)
 
     def score_resident(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Score columns on the device, of one user where users come once; the scores stay there.
@@ -184,13 +160,6 @@ class GraphPredictor:
         if self._stream is not None:
             self._stream.synchronize()
         return scores
-
-    def _score(self, columns: Columns, scores: Array) -> None:
-        for start, end, size in self.buckets.pieces(len(scores)):
-            graph = self.graphs[size]
-            graph.inputs.pack(columns, start, end)
-            graph.run()
-            scores[start:end] = graph.scores[: end - start]
 
 
 class BucketGraph:

@@ -1,20 +1,18 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, and over candidate buckets on a GPU."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import onnxruntime
-
-from optimize.artifact import Artifact, ArtifactError
-from optimize.gpu_graphs import HALF
+from optimize.gpu_graphs import ONNX_BUCKETS
+from optimize.runtimes.onnx_sessions import open_session
 from optimize.user_state.predictor import LAYOUT, USER_MODEL, open_parts
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    import onnxruntime
 
+    from optimize.artifact import Artifact
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
 
@@ -22,16 +20,26 @@ if TYPE_CHECKING:
 def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor:
     """Open an ONNX artifact in a session of its own, or in two where the user's part is apart.
 
+    One with the setting `ONNX_BUCKETS` runs in buckets (optimize/runtimes/onnx_buckets.py), on a
+    GPU too.
+
     Raises:
-        UserError: The device is not ``cpu``.
+        UserError: The device is not ``cpu``, and there are no buckets.
         ArtifactError: ONNX Runtime cannot load the model.
     """
-    if device != "cpu":
-        raise UserError(f"the onnxruntime runtime runs on cpu; {device!r} was asked for")
     settings = artifact.manifest.settings
-    session = _open_session(artifact.model_path, threads, settings)
+    if ONNX_BUCKETS in settings:
+        from optimize.runtimes import onnx_buckets
+
+        return onnx_buckets.open_artifact(artifact, device=device, threads=threads)
+    if device != "cpu":
+        raise UserError(
+            f"this onnx artifact runs on cpu; {device!r} was asked for: the stage onnx_gpu_session "
+            "makes one that runs there"
+        )
+    session = open_session(artifact.model_path, threads, settings)
     if artifact.manifest.layout == LAYOUT:
-        of_user = _open_session(artifact.folder / USER_MODEL, threads, settings)
+        of_user = open_session(artifact.folder / USER_MODEL, threads, settings)
         return open_parts(artifact, of_user, session)
     names = [each.name for each in session.get_inputs()]
 
@@ -60,25 +68,3 @@ def _bound(session: onnxruntime.InferenceSession, names: list[str]) -> Predictor
         return scores
 
     return predict
-
-
-def _open_session(
-    model: Path, threads: int, settings: Mapping[str, Any]
-) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning pool burns the core that the server's or client's threads need.
-    spinning = "1" if settings.get("spinning", False) else "0"
-    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    options.enable_cpu_mem_arena = settings.get("arena", True)
-    options.log_severity_level = 3
-    try:
-        if HALF in settings:
-            from optimize.half.rounding import open_rounded
-
-            return open_rounded(model, options)
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime has no exception of its own above RuntimeError's many kin.
-        raise ArtifactError(f"{model}: ONNX Runtime cannot load it: {error}") from error

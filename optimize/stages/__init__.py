@@ -31,6 +31,7 @@ STAGES = {
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "half_precision": "optimize.stages.half_precision:HalfPrecision",
     "lookups": "optimize.stages.lookups:Lookups",
+    "onnx_gpu_session": "optimize.stages.onnx_gpu_session:OnnxGpuSession",
     "onnx_session": "optimize.stages.onnx_session:OnnxSession",
     "optimize_onnx": "optimize.stages.optimize_onnx:OptimizeOnnx",
     "prune_neurons": "optimize.stages.prune_neurons:PruneNeurons",
@@ -58,7 +59,9 @@ class Stage(Protocol):
         code: What else in `optimize` decides the result, as patterns of files; part of the cache
             key as well, as the stage's own file is.
 
-    One whose result is for some devices alone says ``devices``, of `optimize.devices.DEVICES`.
+    One whose result is for some devices alone says ``devices``, of `optimize.devices.DEVICES`. One
+    that needs more of a library than that it is installed has a method ``unmet()``: a line about
+    what is missing, or None.
 
     One whose options name files has a property ``reads`` with their paths: what is in them is part
     of the cache key. One that makes its result for the CPU at hand has ``made_for_cpu = True``: so

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactError, Step, open_artifact, seal
-from optimize.gpu_graphs import HALF
+from optimize.gpu_graphs import HALF, ONNX_BUCKETS
 from optimize.samples import sample_requests
 from optimize.triton.ragged_graph import pack_ragged, ragged_model
 from optimize.triton.wire_graph import wire_model
@@ -109,7 +109,10 @@ def _make_native(copied: Artifact) -> None:
     started = time.perf_counter()
     signature, once = copied.manifest.signature, copied.manifest.layout == "user_once"
     batches = [sample_requests(signature, counts) for counts in (_JOINED if once else _ALONE)]
-    predict = open_predictor(copied, threads=1)
+    # Padding to buckets may move the last bit; the server has none of them.
+    settings = {x: y for x, y in copied.manifest.settings.items() if x != ONNX_BUCKETS}
+    plain = replace(copied.manifest, settings=settings)
+    predict = open_predictor(Artifact(copied.folder, plain), threads=1)
     expected = [predict(copied.manifest.columns_of(each)) for each in batches]
     del predict  # two copies of large tables need not be held at once
     write_graph(
@@ -122,7 +125,7 @@ def _make_native(copied: Artifact) -> None:
         versions=library_versions("onnx"),
         seconds=round(time.perf_counter() - started, 3),
     )
-    manifest = replace(copied.manifest, layout="wire", lineage=(*copied.manifest.lineage, step))
+    manifest = replace(plain, layout="wire", lineage=(*plain.lineage, step))
     pack = pack_ragged if once else _pack_alone
     _check_scores(seal(copied.folder, manifest), batches, expected, pack)
 
