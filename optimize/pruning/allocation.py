@@ -3,7 +3,8 @@
 What a neuron is worth is how far scores move without it once the other inputs of the layers that
 read it stand in for it as well as they can: its residual variance given them, times the squared
 slope of scores along it. That is 1 / [C⁻¹]ᵢᵢ for the covariance C of a layer's inputs, and taking
-it out is a rank-one step of C⁻¹, so the next neuron is weighed by what is left.
+it out is a rank-one step of C⁻¹, so the next neuron is weighed by what is left. Of one that is
+several inputs S of a layer, as a head is, the residual variances are those of ([C⁻¹]ₛₛ)⁻¹.
 Sources: Hassibi and Stork, Second Order Derivatives for Network Pruning: Optimal Brain Surgeon,
 NIPS 1992; Molchanov et al., Importance Estimation for Neural Network Pruning, arXiv:1906.10771.
 """
@@ -146,10 +147,18 @@ def _without(group: Group, count: int, sizes: Mapping[str, Sizes]) -> dict[str, 
 
 def _next_block(group: Group, sizes: Mapping[str, Sizes], left: int, budget: Budget) -> int:
     """Return how many neurons go at once, so that widths stay multiples; 0 if none can go."""
-    width = min(sizes[key][0] for key, axis in group.signature if axis == 0 and key in sizes)
-    block = (width - 1) % budget.multiple + 1  # down to the next multiple
-    fewest = max(budget.min_width, 1)
-    return block if width - block >= fewest and left > block else 0
+    width, places = min(
+        (sizes[key][0], count)
+        for (key, axis), count in group.signature.items()
+        if axis == 0 and key in sizes
+    )
+    for block in range(1, left):
+        narrower = width - block * places
+        if narrower < max(budget.min_width, 1):
+            break
+        if narrower % budget.multiple == 0:
+            return block
+    return 0
 
 
 def _eliminate(
@@ -170,7 +179,7 @@ def _eliminate(
     for _ in range(len(group.neurons) - 1):
         cost = torch.zeros(len(group.neurons), dtype=torch.float64)
         for inverse, columns, sensitivity in sites:
-            cost += (sensitivity[columns] / inverse.diagonal()[columns]).sum(1)
+            cost += (sensitivity[columns] * _residuals(inverse, columns)).sum(1)
         cost[~left] = torch.inf
         out = int(cost.argmin())
         order.append(out)
@@ -180,6 +189,23 @@ def _eliminate(
             for column in columns[out].tolist():
                 _take_out(inverse, column)
     return Elimination(tuple(order), tuple(costs))
+
+
+def _residuals(inverse: Tensor, columns: Tensor) -> Tensor:
+    """Return what varies of each neuron's columns once all inputs but those stand in.
+
+    Args:
+        inverse: Of the inputs' covariance, ``[I, I]``.
+        columns: Of the neurons, ``[neurons, places]``.
+
+    Returns:
+        ``[neurons, places]``: the diagonals of the inverses of each neuron's own block.
+    """
+    if columns.shape[1] == 1:
+        return 1 / inverse.diagonal()[columns]
+    blocks = inverse[columns[:, :, None], columns[:, None, :]]
+    variances: Tensor = torch.linalg.inv(blocks).diagonal(dim1=1, dim2=2)
+    return variances
 
 
 def regular(spread: Tensor) -> Tensor:

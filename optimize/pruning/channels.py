@@ -26,6 +26,21 @@ class Carried:
     channels: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NamedSize:
+    """A number of channels that a node names in a list of sizes.
+
+    Attributes:
+        argument: Which of the node's arguments is the list.
+        place: In the list.
+        channels: That the number counts.
+    """
+
+    argument: int
+    place: int
+    channels: tuple[int, ...]
+
+
 class Channels:
     """All channels of a graph: which of them are one, and which must stay.
 

@@ -8,15 +8,15 @@ the weights that read it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from optimize.flat_graph import SIZES, arguments
-from optimize.pruning.channels import Carried, Channels
 from optimize.pruning.operators import carry
+from optimize.pruning.walk import Walk
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from optimize.flat_graph import FlatGraph
+    from optimize.pruning.channels import NamedSize
 
 _WRAPPERS = ("rewritten.", "ranker.")
 # Rows that are run to see shapes; no size of a ranker is likely to be as many.
@@ -70,6 +71,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """What attention has of heads.
+
+    Attributes:
+        layers: Names of those that make its queries, keys and values.
+        count: Of its heads.
+    """
+
+    layers: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
 class Coupling:
     """What was found of a graph.
 
@@ -81,6 +95,7 @@ class Coupling:
         places: By key and dimension, the neuron of each place, or None where none can go.
         sizes: Nodes that name a number of channels as a size, where, and the neuron of each
             channel.
+        attention: That can lose heads, unless its layers are held.
     """
 
     layers: tuple[Layer, ...]
@@ -88,95 +103,25 @@ class Coupling:
     held: dict[str, str]
     aliases: dict[str, tuple[str, ...]]
     places: dict[tuple[str, int], tuple[int | None, ...]]
-    sizes: dict[Node, Carried]
+    sizes: dict[Node, NamedSize]
+    attention: tuple[Heads, ...]
 
 
-@dataclass
-class Walk:
-    """A walk over a graph in order; it is spent when the graph has been walked.
-
-    Attributes:
-        graph: Of either layout.
-        shapes: Of values and parameters, at a few rows.
-        channels: All that there are so far.
-        carried: What values have of them.
-        layers: Products with a held weight so far.
-        sizes: See `Coupling`.
-    """
-
-    graph: FlatGraph
-    shapes: dict[Node, tuple[int, ...]]
-    channels: Channels = field(default_factory=Channels)
-    carried: dict[Node, Carried] = field(default_factory=dict)
-    layers: list[Node] = field(default_factory=list)
-    sizes: dict[Node, Carried] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.parameters: dict[tuple[str, int], tuple[int, ...]] = {}
-        self.names: dict[str, dict[str, None]] = {}
-        self._keys: dict[Any, str] = {}
-        self._read: set[tuple[Node, Node]] = set()
-
-    def rank(self, node: Node) -> int:
-        """Return how many dimensions a value has."""
-        return len(self.shapes[node])
-
-    def key(self, source: Node) -> str:
-        """Return what stands for a parameter whatever names it has."""
-        held = self.graph.held(source)
-        if held is None:
-            raise AssertionError(f"{source} holds no parameter")
-        same = (held.data_ptr(), held.shape, held.stride())
-        name = str(source.target)
-        key = self._keys.setdefault(same, name)
-        self.names.setdefault(key, {})[name] = None
-        return key
-
-    def of_parameter(self, source: Node, axis: int) -> tuple[int, ...]:
-        """Return the channels of a parameter's dimension."""
-        where = (self.key(source), axis)
-        if where not in self.parameters:
-            self.parameters[where] = self.channels.new(self.shapes[source][axis])
-        return self.parameters[where]
-
-    def known(self, source: Node, reader: Node) -> None:
-        """Remember that it is known how a node reads a parameter."""
-        self._read.add((source, reader))
-
-    def hold(self, node: Node) -> Carried | None:
-        """Let all channels that a node reads stay; its value has none."""
-        reason = f"read by {str(node.target).removeprefix('aten.').partition('.')[0]}"
-        for each in node.all_input_nodes:
-            if each in self.carried:
-                self.channels.fix(self.carried[each].channels, reason)
-        return None
-
-    def hold_unknown(self) -> None:
-        """Let the channels of parameters stay that are read in a way that is not known."""
-        for source in self.graph.module.graph.find_nodes(op="get_attr"):
-            if self.graph.held(source) is None:
-                continue
-            key = self.key(source)
-            for reader in source.users:
-                if (source, reader) in self._read:
-                    continue
-                for (of, _), channels in self.parameters.items():
-                    if of == key:
-                        self.channels.fix(channels, f"its weight is read by {reader.target} too")
-
-
-def find_coupling(graph: FlatGraph, *, exclude: Sequence[str] = (), last: bool = False) -> Coupling:
+def find_coupling(
+    graph: FlatGraph, *, exclude: Sequence[str] = (), last: bool = False, heads: bool = True
+) -> Coupling:
     """Find the neurons of a graph that can go.
 
     Args:
         graph: Of either layout.
         exclude: Patterns of names of layers whose neurons stay, as in a shell.
         last: Whether what the layer that makes the score reads stays, too.
+        heads: Whether whole heads of attention can go.
 
     Raises:
         UserError: A pattern fits no layer.
     """
-    walk = Walk(graph, _shapes(graph))
+    walk = Walk(graph, _shapes(graph), heads=heads)
     for node in graph.nodes:
         if node.op == "call_function" and node.target not in SIZES:
             found = carry(walk, node) if node in walk.shapes else walk.hold(node)
@@ -284,8 +229,22 @@ def _coupling(walk: Walk, layers: tuple[Layer, ...]) -> Coupling:
         for where, channels in walk.parameters.items()
     }
     sizes = {
-        node: Carried(x.axis, tuple(walk.channels.root(each) for each in x.channels))
+        node: replace(x, channels=tuple(walk.channels.root(each) for each in x.channels))
         for node, x in walk.sizes.items()
     }
     aliases = {x: tuple(y) for x, y in walk.names.items()}
-    return Coupling(layers, groups, held, aliases, places, sizes)
+    return Coupling(layers, groups, held, aliases, places, sizes, _attention(walk, layers))
+
+
+def _attention(walk: Walk, layers: Sequence[Layer]) -> tuple[Heads, ...]:
+    """Return attention by its heads; its products with keys and with values have the same."""
+    found = {}
+    for channels in walk.attention:
+        heads = {walk.channels.root(each) for each in channels}
+        makers = tuple(
+            each.name
+            for each in layers
+            if not heads.isdisjoint(map(walk.channels.root, walk.parameters[each.key, 0]))
+        )
+        found[frozenset(heads)] = Heads(makers, len(heads))
+    return tuple(found.values())

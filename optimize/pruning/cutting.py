@@ -60,10 +60,10 @@ def cut(
 def _shorten_sizes(coupling: Coupling, gone: Mapping[tuple[str, int], set[int]]) -> None:
     """Change the numbers of channels that nodes name as sizes."""
     neurons = {coupling.places[where][place] for where, places in gone.items() for place in places}
-    for node, carried in coupling.sizes.items():
-        sizes: Any = list(node.args[1])  # type: ignore[arg-type]
-        sizes[carried.axis] -= sum(each in neurons for each in carried.channels)
-        node.args = (node.args[0], sizes, *node.args[2:])
+    for node, named in coupling.sizes.items():
+        sizes: Any = list(node.args[named.argument])  # type: ignore[arg-type]
+        sizes[named.place] -= sum(each in neurons for each in named.channels)
+        node.update_arg(named.argument, sizes)
 
 
 def _stand_in(graph: FlatGraph, layer: Layer, out: set[int], seen: LayerStatistics) -> None:

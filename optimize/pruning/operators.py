@@ -2,7 +2,8 @@
 
 An operator that is not known here holds the channels that it reads, so a graph is never cut where
 its meaning is not known. Layer norms, softmaxes, dots and attention over a channel's dimension are
-such: without a channel they would compute something else of the others.
+such: without a channel they would compute something else of the others. Attention over whole heads
+is not (`optimize.pruning.heads`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.fx import Node
 
 from optimize.flat_graph import arguments, aten, dimension
+from optimize.pruning.aligned import aligned
 from optimize.pruning.channels import Carried
+from optimize.pruning.heads import attend, contract, multiply
+from optimize.pruning.reshaping import expand, reshape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optimize.pruning.coupling import Walk
+    from torch.fx import Node
+
+    from optimize.pruning.walk import Walk
 
 _SAME = {
     aten.to.dtype, aten.contiguous.default, aten.alias.default, aten.detach.default,
-    aten.dropout.default, aten.where.Scalar, aten.hardswish.default,
+    aten.dropout.default, aten.where.Scalar, aten.hardswish.default, aten.masked_fill.Tensor,
 }  # fmt: skip
 
 
@@ -33,7 +38,7 @@ def carry(walk: Walk, node: Node) -> Carried | None:
         return rule(walk, node)
     tags = getattr(node.target, "tags", ())
     if torch.Tag.pointwise in tags or node.target in _SAME:
-        return _pointwise(walk, node)
+        return aligned(walk, node)
     return walk.hold(node)
 
 
@@ -59,42 +64,6 @@ def _linear(walk: Walk, node: Node) -> Carried | None:
         walk.channels.fix(outputs, "its bias is computed")
     walk.layers.append(node)
     return Carried(walk.rank(node) - 1, outputs)
-
-
-def _pointwise(walk: Walk, node: Node) -> Carried | None:
-    """Channels of broadcast operands, aligned from the back, are one."""
-    rank = walk.rank(node)
-    operands = [each for each in node.all_input_nodes if each in walk.shapes]
-    given = {each: walk.carried[each] for each in operands if each in walk.carried}
-    # A single channel that is spread over many places (a layer of one output) is no channel there.
-    spread = [
-        each for each, x in given.items()
-        if len(x.channels) == 1 and walk.shapes[node][x.axis + rank - walk.rank(each)] != 1
-    ]  # fmt: skip
-    for each in spread:
-        walk.channels.fix(given.pop(each).channels, "spread over many places")
-    axes = {x.axis - walk.rank(each) for each, x in given.items()}
-    if not axes:
-        return None
-    if len(axes) > 1:
-        return walk.hold(node)
-    (back,) = axes
-    size = walk.shapes[node][back]
-    carried = next(iter(given.values())).channels
-    for each in operands:
-        shape = walk.shapes[each]
-        if len(shape) < -back or shape[back] != size:
-            if walk.graph.held(each) is not None:
-                walk.known(each, node)
-            continue  # spread over the channels: the same for each
-        if each in given:
-            walk.channels.join(given[each].channels, carried)
-        elif walk.graph.held(each) is not None:
-            walk.channels.join(walk.of_parameter(each, len(shape) + back), carried)
-            walk.known(each, node)
-        else:
-            walk.channels.fix(carried, f"{_name(node)} with what no layer makes")
-    return Carried(rank + back, carried)
 
 
 def _batch_norm(walk: Walk, node: Node) -> Carried | None:
@@ -166,41 +135,6 @@ def _all_alike(
         if each is not None:
             walk.channels.join(each.channels, first.channels)
     return Carried(first.axis + shift, first.channels)
-
-
-def _reshape(walk: Walk, node: Node) -> Carried | None:
-    """Channels of the last dimension go on if it stays whole."""
-    source: Any = node.args[0]
-    before = walk.carried.get(source)
-    if before is None:
-        return None
-    old, new = walk.shapes[source], walk.shapes[node]
-    if before.axis != len(old) - 1 or not new or new[-1] != old[-1]:
-        return walk.hold(node)
-    return _with_size(walk, node, Carried(len(new) - 1, before.channels))
-
-
-def _expand(walk: Walk, node: Node) -> Carried | None:
-    source: Any = node.args[0]
-    before = walk.carried.get(source)
-    if before is None:
-        return None
-    more = walk.rank(node) - walk.rank(source)
-    if walk.shapes[node][before.axis + more] != len(before.channels):
-        return walk.hold(node)
-    return _with_size(walk, node, Carried(before.axis + more, before.channels))
-
-
-def _with_size(walk: Walk, node: Node, carried: Carried) -> Carried | None:
-    """Remember that a node names the number of channels as a size."""
-    sizes: Any = node.args[1] if len(node.args) > 1 else None
-    if isinstance(sizes, list | tuple):
-        size = sizes[carried.axis]
-        if isinstance(size, Node):
-            return walk.hold(node)
-        if size != -1:
-            walk.sizes[node] = carried
-    return carried
 
 
 def _moved(to: Callable[[Walk, Node, int], int | None]) -> Callable[[Walk, Node], Carried | None]:
@@ -286,11 +220,16 @@ _RULES: dict[Any, Callable[[Walk, Node], Carried | None]] = {
     aten.prelu.default: _prelu,
     aten.cat.default: _cat,
     aten.stack.default: _stack,
-    aten.reshape.default: _reshape,
-    aten.view.default: _reshape,
-    aten._unsafe_view.default: _reshape,  # noqa: SLF001 - an operator's name
-    aten.flatten.using_ints: _reshape,
-    aten.expand.default: _expand,
+    aten.scaled_dot_product_attention.default: attend,
+    aten.matmul.default: multiply,
+    aten.bmm.default: multiply,
+    aten.einsum.default: contract,
+    aten.reshape.default: reshape,
+    aten.view.default: reshape,
+    aten._unsafe_view.default: reshape,  # noqa: SLF001 - an operator's name
+    aten.flatten.using_ints: reshape,
+    aten.unflatten.int: reshape,
+    aten.expand.default: expand,
     aten.transpose.int: _moved(_transposed),
     aten.permute.default: _moved(_permuted),
     aten.unsqueeze.default: _moved(_unsqueezed),
@@ -305,7 +244,3 @@ _RULES: dict[Any, Callable[[Walk, Node], Carried | None]] = {
     aten.amax.default: _moved(_reduced),
     aten.index.Tensor: _moved(_indexed),
 }
-
-
-def _name(node: Node) -> str:
-    return str(node.target).removeprefix("aten.").partition(".")[0]

@@ -15,7 +15,7 @@ from optimize.pruning.allocation import Budget, choose, least_share, multiply_ad
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
 from optimize.pruning.low_rank import factor, layers_to_factor
-from optimize.pruning.report import LayerReport
+from optimize.pruning.report import HeadsReport, LayerReport
 from optimize.pruning.statistics import layer_statistics
 from optimize.samples import sample_requests
 from rankers.errors import UserError
@@ -49,6 +49,7 @@ class PruneSettings:
         exclude: Patterns of names of layers whose neurons stay, as in a shell.
         keep_last: Whether what the layer that makes the score reads stays.
         low_rank: Whether layers whose outputs have to stay may become two of a lower rank.
+        heads: Whether whole heads of attention may go.
         tune_each: Whether each round is fine-tuned with its share of the steps, and not the last
             one with all.
         stand_in: Whether what stays of a layer's inputs stands in for what goes.
@@ -61,6 +62,7 @@ class PruneSettings:
     exclude: tuple[str, ...] = ()
     keep_last: bool = False
     low_rank: bool = False
+    heads: bool = True
     tune_each: bool = False
     stand_in: bool = True
 
@@ -71,10 +73,12 @@ class Pruned:
 
     Attributes:
         layers: All dense layers.
+        attention: What can lose heads.
         tuned: Of each round that was fine-tuned, what that did.
     """
 
     layers: tuple[LayerReport, ...]
+    attention: tuple[HeadsReport, ...]
     tuned: tuple[DistilReport, ...]
 
 
@@ -113,7 +117,7 @@ def prune(
     teacher = trainable_module(load_program(artifact.model_path))
     before = _coupling(graph, settings)
     if not before.layers:
-        return graph, Pruned((), ())
+        return graph, Pruned((), (), ())
     original = layer_statistics(graph, before.layers, requests, manifest)
     whole = _work(before, original)
     budget = Budget(settings.budget, sum(whole.values()), settings.multiple, settings.min_width)
@@ -142,7 +146,11 @@ def prune(
         coupling = _coupling(graph, settings)
         if not last:
             statistics = layer_statistics(graph, coupling.layers, requests, manifest)
-    return graph, Pruned(_reports(before, coupling, whole, pairs), tuple(tuned))
+    attention = tuple(
+        HeadsReport(each.layers, each.count, now.count)
+        for each, now in zip(before.attention, coupling.attention, strict=True)
+    )
+    return graph, Pruned(_reports(before, coupling, whole, pairs), attention, tuple(tuned))
 
 
 @contextmanager
@@ -161,7 +169,9 @@ def plain_answers(graph: FlatGraph) -> Iterator[nn.Module]:
 
 
 def _coupling(graph: FlatGraph, settings: PruneSettings) -> Coupling:
-    return find_coupling(graph, exclude=settings.exclude, last=settings.keep_last)
+    return find_coupling(
+        graph, exclude=settings.exclude, last=settings.keep_last, heads=settings.heads
+    )
 
 
 def _work(coupling: Coupling, statistics: Mapping[str, LayerStatistics]) -> dict[str, float]:

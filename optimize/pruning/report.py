@@ -46,8 +46,27 @@ class LayerReport:
         return asdict(self)
 
 
-def summary(reports: Sequence[LayerReport]) -> str:
-    """Return one line on all layers."""
+@dataclass(frozen=True, slots=True)
+class HeadsReport:
+    """One attention.
+
+    Attributes:
+        layers: Names of those that make its queries, keys and values.
+        heads_before: That it had.
+        heads_after: That it has now.
+    """
+
+    layers: tuple[str, ...]
+    heads_before: int
+    heads_after: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return asdict(self)
+
+
+def summary(reports: Sequence[LayerReport], attention: Sequence[HeadsReport] = ()) -> str:
+    """Return one line on all layers, and on the heads of attention."""
     if not reports:
         return "the program has no dense layers"
     before, after = (sum(getattr(each, f"multiply_adds_{x}") for each in reports) for x in _ENDS)
@@ -58,6 +77,9 @@ def summary(reports: Sequence[LayerReport]) -> str:
     line = f"{gone:,} neurons of {len(narrower)} of {len(reports)} dense layers are gone"
     if factored:
         line += f", {factored} of low rank"
+    heads = sum(each.heads_before for each in attention)
+    if lost := heads - sum(each.heads_after for each in attention):
+        line += f", {lost} of {heads} attention heads among them"
     return (
         f"{line}; multiply-adds for a candidate {before:,.0f} → {after:,.0f} "
         f"({after / before - 1:+.1%}), weights {old:,} → {new:,} bytes"

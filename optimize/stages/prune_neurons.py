@@ -21,7 +21,7 @@ REPORT = "pruning.json"
 
 @dataclass(frozen=True)
 class PruneNeurons:
-    """Takes whole neurons out of dense layers until so many multiply-adds are left.
+    """Takes whole neurons, and heads of attention, out until so many multiply-adds are left.
 
     Of any module: which neurons go together is found in its graph. Those go that move scores least
     for what they save, over all layers at once; what stays stands in for them by least squares, and
@@ -69,6 +69,7 @@ class PruneNeurons:
         default=False,
         metadata={"help": "layers whose outputs have to stay may become two of a lower rank"},
     )
+    heads: bool = field(default=True, metadata={"help": "whole heads of attention may go too"})
     tune_each: bool = field(
         default=False, metadata={"help": "share the steps out to the rounds; else all come last"}
     )
@@ -113,6 +114,7 @@ class PruneNeurons:
             exclude=tuple(each.strip() for each in self.exclude.split(",") if each.strip()),
             keep_last=self.keep_last,
             low_rank=self.low_rank,
+            heads=self.heads,
             tune_each=self.tune_each,
         )
         drawn = evenly_drawn(calibration, self.requests)
@@ -122,9 +124,12 @@ class PruneNeurons:
             "budget": self.budget,
             "requests": len(drawn),
             "layers": [each.to_json() for each in pruned.layers],
+            "attention": [each.to_json() for each in pruned.attention],
             "fine_tuning": [each.to_json() for each in pruned.tuned],
         }
         (folder / REPORT).write_text(json.dumps(said, indent=1) + "\n")
-        notes = [f"{NAME}: {summary(pruned.layers)}; learnt from {len(drawn)} requests"]
+        notes = [
+            f"{NAME}: {summary(pruned.layers, pruned.attention)}; learnt from {len(drawn)} requests"
+        ]
         notes += [f"{NAME}: {each.describe()}" for each in pruned.tuned]
         return replace(manifest, model=PROGRAM, notes=(*manifest.notes, *notes))
