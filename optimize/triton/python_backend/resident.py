@@ -65,9 +65,13 @@ class ResidentRequests:
             each.name: _typed(from_dlpack(tensors[each.name].to_dlpack()), each.dtype)
             for each in self._tensors
         }
-        if self._score is not None and all(x.device.type == self._device for x in found.values()):
+        if self._score is not None and all(map(self._is_there, found.values())):
             return found, True
         return {name: each.cpu().numpy() for name, each in found.items()}, False
+
+    def _is_there(self, tensor: Tensor) -> bool:
+        here = self._device == "cpu" or tensor.get_device() == torch.cuda.current_device()
+        return tensor.device.type == self._device and here
 
     def describe_bad(self, tensors: Mapping[str, Tensor]) -> str:
         """Say which value no kernel may see; empty if there is none.
