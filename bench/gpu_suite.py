@@ -6,7 +6,8 @@
     python -m bench.gpu_suite --device cpu --quick --rankers dlrm    # a smoke test of the code
 
 Needs Python, NumPy, torch and safetensors, and onnx, onnxscript and onnxruntime for the base; no
-network. What is found is written as it comes: a run that is cut keeps what it has.
+network. ``served``, the last part, needs all of rankserve, and the embedded server, which is set up
+once. What is found is written as it comes: a run that is cut keeps what it has.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.gpu.cells import ALL_PARTS, CEILINGS, LIMITS, QUICK_ROWS, RANKERS, ROWS, Cell, plan
+from bench.gpu.cells import (
+    ALL_PARTS,
+    CEILINGS,
+    LIMITS,
+    QUICK_ROWS,
+    RANKERS,
+    ROWS,
+    SERVED,
+    Cell,
+    plan,
+)
 from rankers.errors import UserError, nearest
 from rankers.files import write_atomically
 
@@ -77,6 +88,8 @@ def _run(given: argparse.Namespace) -> int:
 
         ceilings = measure_ceilings(given.device, quick=given.quick)
         results.put("ceilings", ceilings)
+    if SERVED in parts:
+        _set_up_server()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = {
@@ -99,6 +112,20 @@ def _run(given: argparse.Namespace) -> int:
         run_cells(list(cells), command, budget, results.told, events=folder / "events", log=log)
     results.put("complete", True)
     return 1 if any(each["status"] == "wrong" for each in results.cells) else 0
+
+
+def _set_up_server() -> None:
+    """Set the embedded server up before any cell's time runs; without it those cells say why."""
+    from bench.gpu.served import missing_parts
+
+    if missing_parts():
+        return
+    from optimize.triton.installation import install
+
+    try:
+        install(print)
+    except UserError as error:
+        print(f"the part {SERVED} will fail: {error}", file=sys.stderr)  # noqa: T201
 
 
 def _work(job: Path) -> int:

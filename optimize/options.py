@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from optimize.triton.config import ServingOptions
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between, as a tuple."""
 
     name = "numbers"
@@ -27,7 +27,7 @@ class Numbers(click.ParamType):
 
 # Name, type, help. The defaults are those of ServingOptions, which is not imported here: it takes
 # NumPy along, and `--help` is to answer at once.
-_OPTIONS: tuple[tuple[str, type | click.ParamType, str], ...] = (
+_OPTIONS: tuple[tuple[str, type | click.ParamType[Any], str], ...] = (
     (
         "backend",
         click.Choice(["python", "onnxruntime"]),

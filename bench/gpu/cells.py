@@ -19,7 +19,11 @@ PARTS = {
     "base": ("onnxruntime cpu", "eager"),
     "compiled": ("torch.compile", "cuda graphs, compiled", "max-autotune"),
     "aoti": ("aoti",),
+    "served": ("served",),
 }
+# Behind the embedded server: each cell takes seconds to start, so one layout, and fewer precisions.
+SERVED = "served"
+_SERVED_PRECISIONS = ("fp32", "fp16")
 # The fused kernel and its twin in torch, at each width of a row (bench/gpu/fused.py).
 FUSED = "fused"
 _FUSED_RUNTIMES = ("fused kernel", "twin, eager", "twin, compiled")
@@ -79,8 +83,15 @@ def plan(
         for part, runtimes in PARTS.items()
         if part in parts
         for ranker in rankers
-        for layout in (("flat", "user_once") if ranker in _USER_ONCE else ("flat",))
+        for layout in _layouts(part, ranker)
         for runtime in runtimes
         for precision in precisions
         if precision == "fp32" or runtime not in _ONLY_FP32
+        if part != SERVED or precision in _SERVED_PRECISIONS
     ]
+
+
+def _layouts(part: str, ranker: str) -> tuple[str, ...]:
+    if ranker not in _USER_ONCE:
+        return ("flat",)
+    return ("user_once",) if part == SERVED else ("flat", "user_once")

@@ -59,6 +59,13 @@ def _file(path: Path) -> str:
             "floor (bytes, operations and a launch at the rates above).\n\n"
             f"{markdown(_table(measured, data['rows'], _on_device))}\n"
         )
+    served = _served(measured)
+    if served is not None:
+        parts.append(
+            "The embedded Triton server, asked over gRPC on the same machine: the rate of several "
+            "callers that wait for their answers, then Poisson arrivals at shares of it, p50 / p99 "
+            f"in milliseconds from when each was due.\n\n{markdown(served)}\n"
+        )
     parts += _not_measured(data["cells"])
     parts.append("\n".join(["Every line by:\n", "```", data["command"], "```", ""]))
     return "\n".join(parts)
@@ -104,6 +111,25 @@ def _table(cells: Sequence[dict[str, Any]], rows: Sequence[int], say: Any) -> Ta
         said = [say(by_rows[each]) if each in by_rows else "-" for each in rows]
         lines.append((name, cell["precision"], *said))
     columns = ("ranker, runtime", "products", *(f"{each:,}" for each in rows))
+    return Table(title="", columns=columns, rows=tuple(lines))
+
+
+def _served(cells: Sequence[dict[str, Any]]) -> Table | None:
+    """Return the open loop's times, a line for each cell and number of candidates."""
+    lines, shares = [], []
+    for cell in cells:
+        for found in cell["rows"]:
+            loads = found.get("open_loop")
+            if loads is None:
+                continue
+            shares = [each["share"] for each in loads]
+            name = f"{cell['ranker']} {cell['layout'].replace('_', '-')}"
+            rate = f"{found['closed_loop']['requests_per_s']:,.0f}"
+            said = [_with_copies({"with_copies": each["response"]}) for each in loads]
+            lines.append((name, cell["precision"], f"{found['rows']:,}", rate, *said))
+    if not lines:
+        return None
+    columns = ("ranker", "products", "candidates", "requests/s", *(f"at {x:.0%}" for x in shares))
     return Table(title="", columns=columns, rows=tuple(lines))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.gpu.cells import FUSED, KERNELS, LIMITS, Cell
+from bench.gpu.cells import FUSED, KERNELS, LIMITS, SERVED, Cell
 from bench.gpu.floors import Work, floor_us, work_at, work_of
 from bench.gpu.rankers import double_scores, make_ranker
 from optimize.samples import sample_requests
@@ -26,6 +26,7 @@ _POOL = 8  # different requests of each size
 _MOST_COMPARED = 200
 _WORK_ROWS = (8, 16)
 _TOO_LONG_US = 1e6
+_SERVED_TIMES = 3  # as long: a server's requests are fewer in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,14 @@ def _run_cell(
 
     programs: Any = built.programs
     program = programs.of(cell.layout, folder / f"{cell.ranker}-{cell.layout}")
+    if cell.part == SERVED:
+        from bench.gpu.served import run_served
+
+        return run_served(
+            cell, program, built.requests,
+            lambda rows, scores: _error(scores, built.expected[rows], _compared(rows)),
+            device=settings.device, seconds=_SERVED_TIMES * settings.seconds, tell=tell,
+        )  # fmt: skip
     opened = open_path(
         cell, program, programs.loaded(cell.layout, settings.device), settings.device, settings.rows
     )
@@ -180,7 +189,7 @@ def _run_cell(
     }
     worst = 0.0
     for rows, expected in built.expected.items():
-        worst = max(worst, _error(opened, columns[rows][0], expected, _compared(rows)))
+        worst = max(worst, _error(opened.score(columns[rows][0]), expected, _compared(rows)))
     limit = LIMITS[cell.precision]
     tell(cell, "rows", correctness={"error_in_deviations": worst, "limit": limit})
     if not worst <= limit:
@@ -203,9 +212,9 @@ def _rows(columns: Columns, rows: Any) -> Columns:
     return {name: np.ascontiguousarray(each[rows]) for name, each in columns.items()}
 
 
-def _error(opened: Opened, columns: Columns, expected: Any, rows: Any) -> float:
+def _error(scores: Any, expected: Any, rows: Any) -> float:
     """Return the largest difference in standard deviations of the float64 scores."""
-    scores = opened.score(columns).astype(np.float64)[rows]
+    scores = scores.astype(np.float64)[rows]
     if scores.shape != expected.shape or not np.isfinite(scores).all():
         return float("inf")
     largest = float(np.abs(scores - expected).max())

@@ -173,7 +173,11 @@ def serving_config(
             ),
         ),
         model_warmup=[_warm_up(tensors, 1, size) for size in _warmed_sizes(artifact, options)]
-        + ([_warm_up(tensors, options.max_batch_size, 20)] if options.max_batch_size > 1 else []),
+        + (
+            [_warm_up(tensors, options.max_batch_size, min(20, options.max_candidates))]
+            if options.max_batch_size > 1
+            else []
+        ),
     )
     if ragged and options.backend == "onnxruntime":
         _set_ragged(config, ragged_source(signature).name)

@@ -84,7 +84,7 @@ class ServerInstallation:
         kept = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "PATH": f"{self.folder / 'env' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            "LD_LIBRARY_PATH": str(self.folder / "lib"),
+            "LD_LIBRARY_PATH": ":".join([str(self.folder / "lib"), *_driver_folders()]),
             TORCH_PATH: os.pathsep.join(_torch_path(self.minor)),
         }
 
@@ -169,6 +169,12 @@ def _runtimes() -> dict[str, str]:
     with suppress(importlib.metadata.PackageNotFoundError):
         found["openvino"] = importlib.metadata.version("openvino")
     return found
+
+
+def _driver_folders() -> list[str]:
+    """Return the folders of LD_LIBRARY_PATH that hold NVIDIA's driver: containers mount it so."""
+    stated = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return [each for each in stated if each and any(Path(each).glob("libcuda.so*"))]
 
 
 def _torch_path(minor: int) -> list[str]:

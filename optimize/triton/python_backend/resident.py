@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from rankers.requests import ITEM_TO_REQUEST
 
@@ -23,21 +24,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from optimize.runtimes import Predictor
-
 
 class ResidentRequests:
     """Reads requests, and scores those whose tensors are where the model is.
 
     Args:
         tensors: The ``WireTensor`` of model.py, in the wire's order.
-        predictor: What scores; with a ``score_resident`` it takes tensors of its device.
+        predictor: An `optimize.runtimes.Predictor`; with a ``score_resident`` it takes tensors of
+            its device.
         device: Of the model, ``cpu`` or ``cuda``.
         user_once: Whether the model takes the user's columns once.
     """
 
     def __init__(
-        self, tensors: Sequence[Any], predictor: Predictor, *, device: str, user_once: bool
+        self, tensors: Sequence[Any], predictor: Any, *, device: str, user_once: bool
     ) -> None:
         self._tensors = tuple(tensors)
         self._score: Any = getattr(predictor, "score_resident", None)
@@ -62,12 +62,16 @@ class ResidentRequests:
             Tensors of torch where all are on the device; NumPy's arrays otherwise.
         """
         found = {
-            each.name: _typed(torch.from_dlpack(tensors[each.name].to_dlpack()), each.dtype)
+            each.name: _typed(from_dlpack(tensors[each.name].to_dlpack()), each.dtype)
             for each in self._tensors
         }
-        if self._score is not None and all(x.device.type == self._device for x in found.values()):
+        if self._score is not None and all(map(self._is_there, found.values())):
             return found, True
         return {name: each.cpu().numpy() for name, each in found.items()}, False
+
+    def _is_there(self, tensor: Tensor) -> bool:
+        here = self._device == "cpu" or tensor.get_device() == torch.cuda.current_device()
+        return tensor.device.type == self._device and here
 
     def describe_bad(self, tensors: Mapping[str, Tensor]) -> str:
         """Say which value no kernel may see; empty if there is none.

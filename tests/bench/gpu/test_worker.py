@@ -6,10 +6,12 @@ import sys
 import pytest
 
 from bench.gpu import worker
-from bench.gpu.cells import ALL_PARTS, FUSED, LIMITS, PARTS, Cell, plan
+from bench.gpu.cells import ALL_PARTS, FUSED, LIMITS, PARTS, SERVED, Cell, plan
 from bench.gpu.floors import Work, floor_us, work_at, work_of
 from bench.gpu.kernels import summary
 from bench.gpu.rankers import make_ranker
+from bench.gpu.report import _served
+from bench.gpu.served import SHARES
 from bench.gpu.timing import Times, wall_times
 from bench.gpu.worker import Settings, run
 from optimize.samples import sample_requests
@@ -46,6 +48,30 @@ def test_a_failing_cell_ends_alone_and_the_next_is_measured_at_every_size(folder
         assert each["on_device"]["p50_us"] > 0
         assert each["kernels"]["kernels"] > 10
         assert each["floor"]["times_floor"] > 0
+
+
+@pytest.mark.end_to_end
+def test_a_served_cell_is_held_against_float64_and_then_loaded(folder):
+    cell = Cell(SERVED, "deepfm", "flat", "served", "fp32")
+    events = events_of([cell], folder)
+    assert events[-1]["status"] == "ok", events[-1]["why"]
+    _, correctness, *rows, _ = events
+    assert correctness["correctness"]["error_in_deviations"] < LIMITS["fp32"]
+    assert [each["rows"] for each in rows] == [1, 9]
+    for each in rows:
+        assert each["with_copies"]["p50_us"] > 0
+        rate = each["closed_loop"]["requests_per_s"]
+        assert [load["rate_per_s"] / rate for load in each["open_loop"]] == pytest.approx(SHARES)
+        assert all(load["response"]["count"] >= 10 for load in each["open_loop"])
+    cells = [cell.to_json() | {"status": "ok", "why": "", "rows": rows}]
+    assert [line[2] for line in _served(cells).rows] == ["1", "9"]
+
+
+def test_a_served_cell_says_what_a_bare_machine_lacks(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tritonclient", None)
+    events = events_of([Cell(SERVED, "deepfm", "flat", "served", "fp32")], folder)
+    assert events[-1]["status"] == "not run"
+    assert events[-1]["why"] == "not installed: tritonclient; pip install -e . brings them"
 
 
 def test_wrong_scores_are_not_timed(folder, monkeypatch):

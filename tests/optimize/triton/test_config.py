@@ -71,6 +71,12 @@ def test_every_warm_up_size_is_run_for_every_input(config):
         assert set(each.inputs) == {tensor.name for tensor in config.input}
 
 
+def test_no_warm_up_is_larger_than_what_is_answered(tiny_artifact):
+    options = ServingOptions(max_candidates=9, warm_up_candidates=(1, 9))
+    config = serving_config(tiny_artifact, "tiny", options, {})
+    assert {each.inputs["item_int64"].dims[0] for each in config.model_warmup} == {1, 9}
+
+
 class TestTheOnnxruntimeBackend:
     @pytest.fixture
     def config(self, tiny_artifact):

@@ -54,6 +54,16 @@ def test_says_where_torch_and_rankserve_are_without_putting_them_on_its_own_path
     assert installation._torch_path(sys.version_info.minor + 1) == []
 
 
+def test_of_the_callers_libraries_only_the_gpu_driver_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "libcuda.so.1").touch()
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path / 'other'}:{tmp_path / 'driver'}:")
+    found = install()
+    kept = found.environment()["LD_LIBRARY_PATH"].split(":")
+    assert kept == [str(found.folder / "lib"), str(tmp_path / "driver")]
+
+
 def test_without_a_package_index_says_so_in_a_line_and_leaves_nothing(empty_cache, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
