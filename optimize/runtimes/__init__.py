@@ -17,6 +17,7 @@ RUNTIMES = {
     "onnx": "optimize.runtimes.onnx_runtime",
     "inductor": "optimize.runtimes.inductor",
     "openvino": "optimize.runtimes.openvino",
+    "tensorrt": "optimize.runtimes.tensorrt_plan",
 }
 
 # The formats that a Triton backend serves (optimize/triton).
