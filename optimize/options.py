@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
     (
         "backend",
-        click.Choice(["python", "onnxruntime"]),
-        "Triton's backend; onnxruntime is in NVIDIA's image only [python].",
+        click.Choice(["python", "onnxruntime", "tensorrt"]),
+        "Triton's backend; onnxruntime and tensorrt are in NVIDIA's image only [python].",
     ),
     (
         "accelerator",

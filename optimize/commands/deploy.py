@@ -35,7 +35,7 @@ def deploy(
     **serving: Any,
 ) -> None:
     """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
-    from optimize.triton.deployable import find_deployable
+    from optimize.triton.deployable import find_deployable, notes_on
     from optimize.triton.repository import deploy as deploy_artifact
 
     found = find_deployable(artifact)
@@ -57,3 +57,5 @@ def deploy(
             click.echo(f"serve it: python -m optimize serve --repository {repository}")
         else:
             click.echo("serve it: in NVIDIA's image, as Dockerfile.triton says")
+        for line in notes_on(found):
+            click.echo(line)

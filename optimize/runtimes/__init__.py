@@ -21,7 +21,7 @@ RUNTIMES = {
 }
 
 # The formats that a Triton backend serves (optimize/triton).
-DEPLOYABLE = ("onnx", "openvino")
+DEPLOYABLE = ("onnx", "openvino", "tensorrt")
 
 
 class Predictor(Protocol):

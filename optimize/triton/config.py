@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from optimize.buckets import Buckets
-from optimize.triton.gpu_config import Accelerator, accelerate, check_accelerator
+from optimize.tensorrt.plan import PlanFacts
+from optimize.triton.gpu_config import (
+    PLATFORM,
+    Accelerator,
+    accelerate,
+    check_accelerator,
+    plan_options,
+    use_plan,
+)
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
 from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
@@ -23,7 +31,7 @@ CONFIG = "config.pbtxt"
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
 
-Backend = Literal["python", "onnxruntime"]
+Backend = Literal["python", "onnxruntime", "tensorrt"]
 
 _TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
@@ -43,7 +51,8 @@ class ServingOptions:
         backend: ``python`` runs in the embedded server and joins requests of any sizes.
             ``onnxruntime`` is Triton's own, in C++ and only in NVIDIA's image; it joins requests
             of equal numbers of candidates, and the checks of values are left to the client
-            (docs/decisions/002-packed-wire-form.md).
+            (docs/decisions/002-packed-wire-form.md). ``tensorrt`` runs plans, on a GPU of the model
+            that built them; the plan says how many requests are joined, and its buckets are warmed.
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
             bounded queue forgets to wake up (docs/decisions/004-bounded-queues-stall.md).
@@ -123,7 +132,12 @@ def serving_config(
 
     signature = artifact.manifest.signature
     tensors = wire_tensors(signature)
-    ragged = options.backend == "python" or artifact.manifest.layout == "user_once"
+    plan = None
+    if options.backend == "tensorrt":
+        plan = PlanFacts.of(artifact.manifest)
+        options = plan_options(options, plan)
+    once = artifact.manifest.layout == "user_once"
+    ragged = options.backend == "python" or (options.backend == "onnxruntime" and once)
     config = pb.ModelConfig(
         name=name,
         backend=options.backend,
@@ -169,7 +183,14 @@ def serving_config(
     sizes = sorted({*options.warm_up_candidates, options.max_candidates})
     accelerate(config, options.accelerator, signature, Buckets(tuple(sizes)))
     _set_parameters(config, artifact, options, artifacts)
+    if plan is not None:
+        use_plan(config, signature, plan.buckets, profiles=len(plan.profiles))
     return config
+
+
+def backend_of(config: Any) -> str:
+    """Return the backend of `ServingOptions` that a config is for."""
+    return "tensorrt" if config.platform == PLATFORM else str(config.backend)
 
 
 def config_text(config: Any) -> str:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimize.gpu_graphs import HALF
-from optimize.runtimes import DEPLOYABLE
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
+    backend_of,
     config_text,
     read_config,
     serving_config,
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.triton.config import Backend
 
+_FORMATS: dict[Backend, tuple[str, ...]] = {
+    "python": ("onnx", "openvino"),
+    "onnxruntime": ("onnx",),
+    "tensorrt": ("tensorrt",),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -74,7 +79,7 @@ def deploy(
     moment leaves the old version, or the new one. Deploys into one repository wait for each other.
 
     Args:
-        artifact: An ONNX or OpenVINO artifact that no gate stopped.
+        artifact: An ONNX or OpenVINO artifact, or a TensorRT plan, that no gate stopped.
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
@@ -170,11 +175,12 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
             "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
         )
-    formats = DEPLOYABLE if backend == "python" else ("onnx",)
+    formats = _FORMATS[backend]
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
             f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
+            + (": a plan is for --backend tensorrt" if manifest.format == "tensorrt" else "")
         )
     if manifest.settings.get(HALF) == "bf16" and backend == "python":
         raise UserError(
@@ -217,10 +223,11 @@ def _check_compatible(model: Path, artifact: Artifact, backend: Backend) -> None
         raise UserError(
             f"{path}: not written by rankserve: choose another name or remove {model}"
         ) from error
-    if config.backend != backend:
+    if backend_of(config) != backend:
         raise UserError(
-            f"model {model.name!r} is deployed behind the backend {config.backend!r}; its versions "
-            f"share it: deploy under another name, into another repository, or remove {model}"
+            f"model {model.name!r} is deployed behind the backend {backend_of(config)!r}; its "
+            "versions share it: deploy under another name, into another repository, or remove "
+            f"{model}"
         )
     offered = _interface(artifact.manifest.signature.to_json())
     if deployed != offered:
