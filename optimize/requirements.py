@@ -12,23 +12,36 @@ from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact, Manifest
+    from optimize.tensorrt.compatibility import Target
 
 
-def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
+def check_artifact(artifact: Artifact, target: Target | None = None) -> list[tuple[str, bool, str]]:
     """Check what can be known before a model serves.
 
     Args:
         artifact: Opened, so its checksums agree.
+        target: Where a TensorRT plan is to run; by default here. Elsewhere it is not scored.
 
     Returns:
         For each check its name, whether it passed, and what was found.
+
+    Raises:
+        UserError: There is a target, and the artifact is no plan.
     """
     checks = [("checksums", True, f"{len(artifact.manifest.files)} files agree")]
-    checks += [
-        _instruction_sets(artifact.manifest) if name == ISA else _version(name, value)
-        for name, value in artifact.manifest.requires.items()
-    ]
-    checks.append(_scores(artifact))
+    if artifact.manifest.format == "tensorrt":
+        checks += _plan(artifact, target)
+    elif target is not None:
+        raise UserError(
+            f"{artifact.folder}: a {artifact.manifest.format} artifact; --tensorrt, --gpu and "
+            "--compute-capability say where a TensorRT plan is to run"
+        )
+    else:
+        checks += [
+            _instruction_sets(artifact.manifest) if name == ISA else _version(name, value)
+            for name, value in artifact.manifest.requires.items()
+        ]
+        checks.append(_scores(artifact))
     if artifact.manifest.layout == "user_state":
         checks.append(_kept_state(artifact))
     verdicts = artifact.manifest.verdicts
@@ -39,6 +52,21 @@ def check_artifact(artifact: Artifact) -> list[tuple[str, bool, str]]:
         found = f"failed: {', '.join(failed)}" if failed else f"{len(verdicts)} passed"
         checks.append(("gates", not failed, found))
     return checks
+
+
+def _plan(artifact: Artifact, target: Target | None) -> list[tuple[str, bool, str]]:
+    """Hold a plan against its target; score it if that is this machine."""
+    from optimize.tensorrt.builder import this_machine
+    from optimize.tensorrt.plan import check_plan
+
+    if target is not None:
+        return check_plan(artifact.manifest, target)
+    try:
+        found = check_plan(artifact.manifest, this_machine())
+    except UserError as error:
+        advice = "say where it is to serve: --tensorrt, --gpu, --compute-capability"
+        return [("TensorRT", False, f"{error}; or {advice}")]
+    return [*found, _scores(artifact, device="cuda")]
 
 
 def _instruction_sets(manifest: Manifest) -> tuple[str, bool, str]:
@@ -55,14 +83,14 @@ def _version(name: str, value: str) -> tuple[str, bool, str]:
     return (name, enough, f"{installed} installed, {value} or later needed")
 
 
-def _scores(artifact: Artifact) -> tuple[str, bool, str]:
+def _scores(artifact: Artifact, *, device: str = "cpu") -> tuple[str, bool, str]:
     """Open it and score a few random candidates."""
     from optimize.samples import sample_requests
 
     manifest = artifact.manifest
     try:
         columns = manifest.columns_of(sample_requests(manifest.signature, [3]))
-        scores = open_predictor(artifact)(columns)
+        scores = open_predictor(artifact, device=device)(columns)
     except UserError as error:
         return ("scores", False, str(error))
     finite = bool(np.isfinite(scores).all()) and scores.shape == (3,)

@@ -90,6 +90,7 @@ class StaticInputs:
         host: uint8 ``[bytes]``.
         device: The same bytes where the graph reads them.
         tensors: Views of ``device`` in the program's order, ``[rows, …]``, or ``[1, …]`` each.
+        named: The same by name.
     """
 
     def __init__(self, columns: Sequence[Column], rows: int, device: str) -> None:
@@ -109,6 +110,7 @@ class StaticInputs:
         self.tensors = tuple(
             _view(self.device, places[at], each, rows) for at, each in enumerate(columns)
         )
+        self.named = {each.name: x for each, x in zip(columns, self.tensors, strict=True)}
         host_views = [_view(self.host, places[at], each, rows) for at, each in enumerate(columns)]
         self._views = {
             each.name: view.numpy() for each, view in zip(columns, host_views, strict=True)

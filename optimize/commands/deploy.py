@@ -39,7 +39,7 @@ def deploy(
     **serving: Any,
 ) -> None:
     """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
-    from optimize.triton.deployable import find_deployable
+    from optimize.triton.deployable import find_deployable, notes_on
     from optimize.triton.repository import deploy as deploy_artifact
 
     found = find_deployable(artifact)
@@ -67,3 +67,5 @@ def deploy(
             click.echo(f"serve it: python -m optimize serve --repository {repository}{chosen}")
         else:
             click.echo("serve it: in NVIDIA's image, as Dockerfile.triton says")
+        for line in notes_on(found):
+            click.echo(line)

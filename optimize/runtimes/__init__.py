@@ -17,11 +17,12 @@ RUNTIMES = {
     "onnx": "optimize.runtimes.onnx_runtime",
     "inductor": "optimize.runtimes.inductor",
     "openvino": "optimize.runtimes.openvino",
+    "tensorrt": "optimize.runtimes.tensorrt_plan",
 }
 
 # The formats that a server serves from a version's folder alone; recipes keep one of these unless
 # they say otherwise (optimize/triton).
-DEPLOYABLE = ("onnx", "openvino")
+DEPLOYABLE = ("onnx", "openvino", "tensorrt")
 # Those that need torch and rankserve beside the server too: `deploy` takes them by name.
 SERVED_BY_TORCH = ("torch", "inductor")
 

@@ -200,7 +200,7 @@ class BucketGraph:
 
         run = compute_with_copies if copies_in_graph else compute
         try:
-            self.captured = _direct(run) if stream is None else _capture(run, stream, pool)
+            self.captured = _direct(run) if stream is None else capture_graph(run, stream, pool)
         except UserError:
             raise
         except Exception as error:  # of torch, its compilers and CUDA: many kinds
@@ -260,8 +260,14 @@ def _direct(run: Callable[[], None]) -> Replayed:
     return direct
 
 
-def _capture(run: Callable[[], None], stream: Any, pool: Any) -> Replayed:
-    """Capture what ``run`` launches. Not run on any GPU yet (docs/gpu.md)."""
+def capture_graph(run: Callable[[], None], stream: Any, pool: Any) -> Replayed:
+    """Capture what ``run`` launches. Not run on any GPU yet (docs/gpu.md).
+
+    Args:
+        run: Launches everything on ``stream``.
+        stream: Of torch.
+        pool: Of graphs' memory, shared by all that never run at the same time.
+    """
     stream.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode(), torch.cuda.stream(stream):
         for _ in range(_WARM_UPS):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from optimize.artifact import Artifact
     from optimize.runtimes import Predictor
+    from optimize.runtimes.static_buckets import BucketInputs
     from optimize.static_inputs import Column
     from rankers.requests import Array, Columns
 
@@ -121,7 +122,7 @@ class BoundSession:
 
     Args:
         session: Of ONNX Runtime; shared by all buckets.
-        columns: What it takes.
+        inputs: What it takes, at fixed addresses.
         size: Rows.
         device: Of its buffers.
         stream: Everything runs on it; None on the CPU.
@@ -135,28 +136,28 @@ class BoundSession:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        columns: tuple[Column, ...],
+        inputs: BucketInputs,
         size: int,
         *,
         device: str,
-        stream: Any,
-        annotation: int,
+        stream: Any = None,
+        annotation: int = 1,
     ) -> None:
         self._session = session
         self._stream = stream
-        self.inputs = StaticInputs(columns, size, device)
+        self.inputs = inputs
         self._on_device = torch.zeros(size, dtype=torch.float32, device=device)
         self._on_host = torch.zeros(size, dtype=torch.float32, pin_memory=stream is not None)
         self.scores: Array = self._on_host.numpy()
         self._binding = session.io_binding()
-        for each, tensor in zip(columns, self.inputs.tensors, strict=True):
+        for name, tensor in inputs.named.items():
             self._binding.bind_input(
-                each.name, device, 0, np.dtype(each.dtype), [*tensor.shape], tensor.data_ptr()
+                name, device, 0, _numpy_type(tensor), [*tensor.shape], tensor.data_ptr()
             )
         output = session.get_outputs()[0]
         self._binding.bind_output(
             output.name, device, 0, np.float32,
-            [size, *(1 for _ in output.shape[1:])], self._on_device.data_ptr(),
+            _score_shape(output.shape, size), self._on_device.data_ptr(),
         )  # fmt: skip
         self._options = onnxruntime.RunOptions()
         if stream is not None:
@@ -198,7 +199,8 @@ def _open(
     # The largest first: ONNX Runtime's arena then has room for the smaller ones.
     runs = {
         size: BoundSession(
-            session, read, size, device=device, stream=stream, annotation=place
+            session, StaticInputs(read, size, device), size,
+            device=device, stream=stream, annotation=place,
         )
         for place, size in reversed([*enumerate(buckets.sizes, start=1)])
     }  # fmt: skip
@@ -253,6 +255,17 @@ def _check_edges(session: onnxruntime.InferenceSession, known: set[str]) -> None
         raise UserError(
             f"the graph's score is {output.type} {output.shape}; expected float32 [rows]"
         )
+
+
+def _score_shape(stated: list[Any], size: int) -> list[int]:
+    """Return the shape of a bucket's scores: ``[rows]``, ``[rows, 1]``, or ``[1, N]``."""
+    if stated[0] == "requests":
+        return [1, size]
+    return [size, *(1 for _ in stated[1:])]
+
+
+def _numpy_type(tensor: torch.Tensor) -> Any:
+    return torch.empty(0, dtype=tensor.dtype).numpy().dtype
 
 
 def _new_stream() -> Any:

@@ -21,16 +21,30 @@ from rankers.requests import ITEM_TO_REQUEST
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
     from optimize.buckets import Buckets
-    from optimize.static_inputs import Column, StaticInputs
+    from optimize.static_inputs import Column
     from rankers.requests import Array, Columns
+
+
+class BucketInputs(Protocol):
+    """The inputs of one bucket: `StaticInputs`, or `optimize.wire_inputs.WireInputs`."""
+
+    host: Tensor
+    device: Tensor
+    named: dict[str, Tensor]
+
+    def pack(self, columns: Mapping[str, Array], start: int, end: int) -> None:
+        """Write rows ``start`` to ``end`` of a request's columns, or raise `UserError`."""
+        ...
 
 
 class BucketRun(Protocol):
     """One bucket: its buffers, and what runs over them."""
 
     @property
-    def inputs(self) -> StaticInputs:
+    def inputs(self) -> BucketInputs:
         """Where a request is packed."""
         ...
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # name → "module:class". To add a stage, write its file and add its line.
 STAGES = {
+    "build_tensorrt": "optimize.stages.build_tensorrt:BuildTensorrt",
     "compile_inductor": "optimize.stages.compile_inductor:CompileInductor",
     "cuda_graphs": "optimize.stages.cuda_graphs:CudaGraphs",
     "drop_fields": "optimize.stages.drop_fields:DropFields",

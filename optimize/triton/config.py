@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from optimize.buckets import Buckets
+from optimize.tensorrt.plan import PlanFacts
 from optimize.triton.gpu_config import (
+    PLATFORM,
     Accelerator,
     accelerate,
     accelerate_python,
     check_accelerator,
     check_gpus,
     on_gpus,
+    plan_options,
+    use_plan,
 )
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
 from rankers.errors import UserError, nearest
@@ -31,7 +35,7 @@ CUDA_GRAPHS = "cuda_graphs"  # optimize.runtimes.cuda_graphs.SETTING, which take
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
 
-Backend = Literal["python", "onnxruntime"]
+Backend = Literal["python", "onnxruntime", "tensorrt"]
 
 _TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
@@ -51,7 +55,8 @@ class ServingOptions:
         backend: ``python`` runs in the embedded server and joins requests of any sizes.
             ``onnxruntime`` is Triton's own, in C++ and only in NVIDIA's image; it joins requests
             of equal numbers of candidates, and the checks of values are left to the client
-            (docs/decisions/002-packed-wire-form.md).
+            (docs/decisions/002-packed-wire-form.md). ``tensorrt`` runs plans, on a GPU of the model
+            that built them; the plan says how many requests are joined, and its buckets are warmed.
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, or 2 on each GPU, and 2 at least: with
             one, Triton's bounded queue forgets to wake up
@@ -134,7 +139,12 @@ def serving_config(
 
     signature = artifact.manifest.signature
     tensors = wire_tensors(signature)
-    ragged = options.backend == "python" or artifact.manifest.layout == "user_once"
+    plan = None
+    if options.backend == "tensorrt":
+        plan = PlanFacts.of(artifact.manifest)
+        options = plan_options(options, plan)
+    once = artifact.manifest.layout == "user_once"
+    ragged = options.backend == "python" or (options.backend == "onnxruntime" and once)
     config = pb.ModelConfig(
         name=name,
         backend=options.backend,
@@ -188,7 +198,14 @@ def serving_config(
         if options.backend == "python":
             accelerate_python(config)
     _set_parameters(config, artifact, options, artifacts)
+    if plan is not None:
+        use_plan(config, signature, plan.buckets, profiles=len(plan.profiles))
     return config
+
+
+def backend_of(config: Any) -> str:
+    """Return the backend of `ServingOptions` that a config is for."""
+    return "tensorrt" if config.platform == PLATFORM else str(config.backend)
 
 
 def config_text(config: Any) -> str:

@@ -31,3 +31,21 @@ def find_deployable(path: Path) -> Artifact:
     if best is None:
         raise UserError(f"{said}; deploy one of these formats: {', '.join(served)}")
     raise UserError(f"{said}; the best of this run that can be deployed is {path / best}")
+
+
+def notes_on(artifact: Artifact) -> list[str]:
+    """Return what a person has to know to serve an artifact, a line each."""
+    if artifact.manifest.format != "tensorrt":
+        return []
+    from optimize.tensorrt.plan import PlanFacts
+
+    facts = PlanFacts.of(artifact.manifest)
+    built = facts.built
+    where = f"{built.gpu} (compute capability {built.compute_capability})"
+    lines = [f"built by TensorRT {built.tensorrt} on {where}: `optimize check` compares a server's"]
+    if facts.options.version_compatible:
+        lines.append(
+            "version-compatible: start the server with "
+            "--backend-config=tensorrt,version-compatible=true"
+        )
+    return lines

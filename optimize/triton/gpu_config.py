@@ -6,6 +6,7 @@ they hold is tested as text.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rankers.errors import UserError, nearest
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optimize.buckets import Buckets
+    from optimize.tensorrt.plan import PlanFacts
+    from optimize.triton.config import ServingOptions
     from rankers.features import Signature
     from rankers.wire import WireTensor
 
 Accelerator = Literal["none", "cuda", "tensorrt"]
+PLATFORM = "tensorrt_plan"
+# Each holds buffers of every bucket; with one, Triton's bounded queue forgets to wake up.
+_PLAN_INSTANCES = 2
 ENGINE_CACHE = "/tmp/rankserve-engines"  # noqa: S108 - inside the server's container
 
 
@@ -119,7 +125,22 @@ def accelerate(
             chosen.parameters[name] = value
 
 
-def use_plan(config: Any, signature: Signature, buckets: Buckets) -> None:
+def plan_options(options: ServingOptions, facts: PlanFacts) -> ServingOptions:
+    """Return how a plan is served: by what it was built for, whatever else was asked for.
+
+    Every bucket is warmed, so that each graph is captured before the model is READY.
+    """
+    sizes = [each for each in facts.sizes if each <= options.max_candidates]
+    return replace(
+        options,
+        instances=options.instances or _PLAN_INSTANCES,
+        max_batch_size=facts.requests,
+        max_candidates=min(options.max_candidates, facts.buckets.greatest),
+        warm_up_candidates=tuple(sizes or facts.sizes[:1]),
+    )
+
+
+def use_plan(config: Any, signature: Signature, buckets: Buckets, *, profiles: int = 1) -> None:
     """Make a config that of a TensorRT plan, with a CUDA graph for each bucket, in place.
 
     Triton replays a graph for any shape between its lower bound and its own, over whatever is in
@@ -130,6 +151,7 @@ def use_plan(config: Any, signature: Signature, buckets: Buckets) -> None:
         config: A ``ModelConfig`` message; its inputs are dense.
         signature: The features.
         buckets: Their sizes are captured, for one request each.
+        profiles: How many the engine has; the backend takes the nearest that fits a request.
 
     Raises:
         UserError: Inputs are ragged.
@@ -137,10 +159,12 @@ def use_plan(config: Any, signature: Signature, buckets: Buckets) -> None:
     if any(each.allow_ragged_batch for each in config.input):
         raise UserError("a TensorRT plan takes dense inputs: make it of a flat artifact")
     config.backend = ""
-    config.platform = "tensorrt_plan"
+    config.platform = PLATFORM
     for name in ("threads", "intra_op_thread_count", "inter_op_thread_count"):
         config.parameters.pop(name, None)
     on_gpus(config, ())
+    for group in config.instance_group:
+        group.profile.extend(str(place) for place in range(profiles))
     cuda = config.optimization.cuda
     cuda.graphs = True
     cuda.busy_wait_events = True  # polls for the end instead of sleeping until it is told

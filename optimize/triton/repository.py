@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.devices import runtime_device
 from optimize.gpu_graphs import HALF
-from optimize.runtimes import DEPLOYABLE, SERVED_BY_TORCH
+from optimize.runtimes import SERVED_BY_TORCH
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
+    backend_of,
     config_text,
     read_config,
     serving_config,
@@ -57,6 +58,11 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.triton.config import Backend
 
+_FORMATS: dict[Backend, tuple[str, ...]] = {
+    "python": ("onnx", "openvino", *SERVED_BY_TORCH),
+    "onnxruntime": ("onnx",),
+    "tensorrt": ("tensorrt",),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -198,11 +204,12 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
             "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
         )
-    formats = (*DEPLOYABLE, *SERVED_BY_TORCH) if backend == "python" else ("onnx",)
+    formats = _FORMATS[backend]
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
             f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
+            + (": a plan is for --backend tensorrt" if manifest.format == "tensorrt" else "")
         )
     if manifest.settings.get(HALF) == "bf16" and backend == "python":
         raise UserError(
@@ -260,10 +267,11 @@ def _check_compatible(model: Path, own: Path, artifact: Artifact, backend: Backe
             f"{path}: not written by rankserve: choose another name or remove {model}"
         ) from error
     mine = read_config(own.read_text(), own) if own.is_file() else None
-    if mine is not None and mine.backend != backend:
+    if mine is not None and backend_of(mine) != backend:
         raise UserError(
-            f"model {model.name!r} is deployed behind the backend {mine.backend!r}; its versions "
-            f"share it: deploy under another name, into another repository, or remove {model}"
+            f"model {model.name!r} is deployed behind the backend {backend_of(mine)!r}; its "
+            "versions share it: deploy under another name, into another repository, or remove "
+            f"{model}"
         )
     offered = _interface(artifact.manifest.signature.to_json())
     if deployed != offered:

@@ -40,7 +40,8 @@ def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
     """Write a version into an empty folder.
 
     Args:
-        artifact: A flat or user-once artifact; of ONNX for ``onnxruntime``.
+        artifact: A flat or user-once artifact; of ONNX for ``onnxruntime``, a plan for
+            ``tensorrt``, which is copied as it is.
         folder: Where it goes.
         backend: ``python`` gets the artifact and `BACKEND_MODEL`; ``onnxruntime`` the artifact with
             its graph made to take wire tensors, sealed again.
@@ -56,7 +57,7 @@ def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
     copied = open_artifact(folder)
     if backend == "python":
         shutil.copyfile(BACKEND_MODEL, folder / BACKEND_MODEL.name)
-    else:
+    elif backend == "onnxruntime":
         _make_native(copied)
 
 
@@ -70,6 +71,8 @@ def holds(folder: Path, artifact: Artifact, backend: Backend) -> bool:
         return False
     if backend == "onnxruntime":
         return manifest.layout == "wire" and manifest.lineage[-1].options["form"] == _FORM
+    if backend == "tensorrt":
+        return True
     model = folder / BACKEND_MODEL.name
     return model.is_file() and model.read_bytes() == BACKEND_MODEL.read_bytes()
 

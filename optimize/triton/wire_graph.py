@@ -80,7 +80,7 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     )
     graph = compose.merge_graphs(
         graph,
-        _scoring_graph(first),
+        scoring_graph(first),
         io_map=[(first.name, f"{WIRE}flat_scores"), (f"{WIRE}shape", f"{WIRE}score_shape")],
         outputs=[SCORE],
         name=flat.graph.name,
@@ -178,7 +178,7 @@ def _split(building: Building, tensor: WireTensor, rows: str) -> dict[str, str]:
     return parts
 
 
-def _scoring_graph(scores: Any) -> Any:
+def scoring_graph(scores: Any) -> Any:
     """Return the graph from the flat graph's first output to ``score``, float32 [R, N]."""
     from onnx import TensorProto, helper
 
