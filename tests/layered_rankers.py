@@ -127,7 +127,91 @@ class Cross(Layered):
         return self.top(torch.relu(self.deep(x * self.cross(x) + x)))
 
 
-KINDS = {x.__name__: x for x in (Plain, Residual, Branches, Normalized, FeedForward, Cross)}
+class Attention(Layered):
+    """Six places of eight values attend to one another, by 4 heads of 4."""
+
+    heads = 4
+
+    def build(self):
+        self.q, self.k, self.v = (nn.Linear(8, 16) for _ in range(3))
+        self.out, self.inner, self.top = nn.Linear(16, 8), nn.Linear(8, 24), nn.Linear(24, 1)
+
+    def score(self, x):
+        places = x[:, :48].unflatten(1, (6, 8))
+        seen = places[..., 0] > -1
+        x = (places + self.out(self.attend(places, seen))).mean(1)
+        return self.top(torch.relu(self.inner(x)))
+
+    def attend(self, places, seen):
+        q, k, v = (
+            x(places).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for x in (self.q, self.k, self.v)
+        )
+        bias = torch.where(seen, 0.0, -1e9)[:, None, None, :]
+        read = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return (read * seen.any(1)[:, None, None, None]).transpose(1, 2).flatten(2)
+
+
+class Products(Attention):
+    """The same by products, with a softmax of its own and a slope for each head."""
+
+    def build(self):
+        super().build()
+        self.slope = nn.Parameter(torch.randn(self.heads, 1, 1))
+
+    def attend(self, places, seen):
+        rows = places.shape[0]
+        q, k, v = (
+            x(places).view(rows, 6, self.heads, 4).permute(0, 2, 1, 3)
+            for x in (self.q, self.k, self.v)
+        )
+        logits = torch.matmul(q, k.transpose(-1, -2)) / 2 * self.slope
+        logits = logits.masked_fill(~seen[:, None, None, :], -1e9)
+        read = torch.softmax(logits, dim=-1) @ v  # [rows, heads, 6, 4]
+        return read.permute(0, 2, 1, 3).contiguous().view(rows, 6, 16)
+
+
+class Contractions(Attention):
+    """The same by einsum, which leaves heads where they are."""
+
+    def attend(self, places, seen):
+        q, k, v = (x(places).view(-1, 6, self.heads, 4) for x in (self.q, self.k, self.v))
+        weights = torch.softmax(torch.einsum("bqhd,bkhd->bhqk", q, k) / 2, dim=-1)
+        return torch.einsum("bhqk,bkhd->bqhd", weights, v).reshape(-1, 6, 16)
+
+
+class Shared(Attention):
+    """Two heads of keys and values, each for two of queries."""
+
+    def build(self):
+        super().build()
+        self.k, self.v = (nn.Linear(8, 8) for _ in range(2))
+
+    def attend(self, places, seen):
+        q = self.q(places).unflatten(2, (self.heads, 4)).transpose(1, 2)
+        k, v = (
+            x(places).unflatten(2, (2, 4)).transpose(1, 2)[:, :, None].expand(-1, 2, 2, 6, 4)
+            for x in (self.k, self.v)
+        )
+        read = functional.scaled_dot_product_attention(
+            q, k.reshape(-1, 4, 6, 4), v.reshape(-1, 4, 6, 4)
+        )
+        return read.transpose(1, 2).reshape(-1, 6, 16)
+
+
+class Packed(Attention):
+    """Torch's own, which has queries, keys and values in one weight."""
+
+    def build(self):
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+        self.out, self.inner, self.top = nn.Linear(8, 8), nn.Linear(8, 24), nn.Linear(24, 1)
+
+    def attend(self, places, seen):
+        return self.attention(places, places, places, need_weights=False)[0]
+
+
+ATTENTION = {x.__name__: x for x in (Attention, Products, Contractions, Shared)}
+KINDS = {x.__name__: x for x in (Plain, Residual, Branches, Normalized, FeedForward, Cross, Packed)}
 
 
 def requests(count=24, seed=0):
@@ -147,7 +231,7 @@ def requests(count=24, seed=0):
 
 def ranker(kind="Plain", *, seed=0):
     torch.manual_seed(seed)
-    module = KINDS[kind]().eval()
+    module = (KINDS | ATTENTION)[kind]().eval()
     calibration = dataclasses.replace(requests(120, seed=1), labels=None)
     return Ranker(kind.lower(), module, SIGNATURE, requests(), calibration=calibration)
 

@@ -44,7 +44,7 @@ def multiply(walk: Walk, node: Node) -> Carried | None:
 def contract(walk: Walk, node: Node) -> Carried | None:
     """Of an einsum: heads are a letter that its value has, and each operand once."""
     given = arguments(node)
-    equation, operands = given["equation"].replace(" ", ""), given["operands"]
+    equation, operands = given["equation"].replace(" ", ""), given["tensors"]
     inputs, arrow, output = equation.partition("->")
     letters = inputs.split(",")
     found = {
