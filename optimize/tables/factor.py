@@ -56,7 +56,9 @@ class Factored:
         report: As of any table.
         rank: Of low_rank; else 0.
         remainders: Of quotient_remainder; else 0.
-        score_error: Root of the mean square by which scores move for it, as it was estimated.
+        score_error: Root of the mean square by which scores move for it, estimated before
+            fine-tuning; a logit's move counts by the root of p (1 - p), so that half of the square
+            is the divergence.
         learns: Names of the parameters that fine-tuning may change.
     """
 
@@ -178,7 +180,8 @@ def _narrow(
             held = graph.module.graph.get_attr(weight)
         with graph.module.graph.inserting_after(held):
             wide = call(aten.linear.default, (last, held))
-        last.replace_all_uses_with(wide, delete_user_cb=lambda user, own=wide: user is not own)
+        for user in [each for each in last.users if each is not wide]:
+            user.replace_input_with(last, wide)
     errors = row_errors(table.weight, rows @ basis)
     report = TableReport.changed(table, _width(table), form.bytes, errors)
     report = replace(report, lookup_bytes_after=rows.element_size() * form.size)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -134,5 +134,5 @@ def combined(left: Tensor, right: Tensor, rows: int) -> Tensor:
 
 
 def _parts(values: Tensor) -> Iterator[Tensor]:
-    parts: Sequence[Tensor] = values.split(_CHUNK_ROWS)
-    return iter(parts)
+    for start in range(0, len(values), _CHUNK_ROWS):
+        yield values[start : start + _CHUNK_ROWS]

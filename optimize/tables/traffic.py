@@ -89,7 +89,8 @@ def padding_rows(graph: FlatGraph, table: Table, signature: Signature) -> Tensor
         for lookup in table.lookups
         for rows in _padding_rows(graph, lookup, features_read(graph, lookup_ids(lookup)), known)
     ]
-    return torch.unique(torch.cat(found))
+    rows: Tensor = torch.unique(torch.cat(found))
+    return rows
 
 
 def _padding_rows(
