@@ -78,7 +78,7 @@ def layer_statistics(
         columns = manifest.columns_of(chunk)
         given = {x: torch.from_numpy(np.ascontiguousarray(columns[x])) for x in manifest.inputs}
         scores, ends = _run(graph, given, keys)
-        slopes = _slopes(scores, manifest, [x for _, *both in ends for x in both])
+        slopes = score_slopes(scores, manifest, [x for _, *both in ends for x in both])
         scored += len(scores)
         for (key, value, _), before, after in zip(ends, slopes[::2], slopes[1::2], strict=True):
             flat = value.detach().reshape(-1, value.shape[-1]).double()
@@ -118,15 +118,24 @@ def _run(
     return scores.reshape(-1), ends
 
 
-def _slopes(scores: Tensor, manifest: Manifest, values: Sequence[Tensor]) -> list[Tensor]:
-    """Return each candidate's slope, weighted by what a move of its score costs."""
+def score_slopes(
+    scores: Tensor, manifest: Manifest, values: Sequence[Tensor], signs: Tensor | float = 1.0
+) -> list[Tensor]:
+    """Return scores' slopes along values, weighted by what a move of each score costs.
+
+    Args:
+        scores: ``[candidates]``, with a graph behind them.
+        manifest: Says what a score means.
+        values: In that graph.
+        signs: Of each score in the sum that is derived, ``[candidates]`` of 1 and -1.
+    """
     kind = manifest.signature.score
     if kind == "relevance":
-        total = scores.sum()
+        total = (signs * scores).sum()
     else:
         logits = torch.logit(scores, eps=_CLOSEST) if kind == "probability" else scores
         likely = torch.sigmoid(logits.detach())
-        total = (logits * (likely * (1 - likely)).sqrt()).sum()
+        total = (signs * logits * (likely * (1 - likely)).sqrt()).sum()
     unique = list({id(x): x for x in values}.values())
     found = torch.autograd.grad(total, unique, allow_unused=True)
     slopes = {

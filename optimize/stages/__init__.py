@@ -28,6 +28,7 @@ STAGES = {
     "cuda_graphs": "optimize.stages.cuda_graphs:CudaGraphs",
     "drop_fields": "optimize.stages.drop_fields:DropFields",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
+    "factor_tables": "optimize.stages.factor_tables:FactorTables",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "half_precision": "optimize.stages.half_precision:HalfPrecision",

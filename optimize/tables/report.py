@@ -105,6 +105,19 @@ def fold_summary(reports: Sequence[TableReport]) -> str:
     )
 
 
+def factor_summary(reports: Sequence[TableReport], method: str) -> str:
+    """Return one line on all tables, of which some became products by a method."""
+    changed = [each for each in reports if not each.reason]
+    if not changed:
+        return "no table is worth factoring"
+    before, after = (sum(getattr(each, f"bytes_{x}") for each in reports) for x in _ENDS)
+    worst = max(each.median_row_error for each in changed)
+    return (
+        f"{len(changed)} of {len(reports)} tables {method}; all tables {before:,} → {after:,} "
+        f"bytes; median error of a row at most {worst:.2%}"
+    )
+
+
 def precision_with(precision: str, widths: Sequence[str]) -> str:
     """Return an artifact's precision with what its tables have: ``fp32, tables int4/int8``."""
     rest, _, had = precision.partition(_TABLES)

@@ -16,14 +16,14 @@ from optimize.partial import values_of
 from optimize.tables.program import lookup_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from torch.fx import Node
 
     from optimize.flat_graph import FlatGraph
     from optimize.tables.program import Table
-    from rankers.features import Signature
+    from rankers.features import Feature, Signature
     from rankers.requests import Array
 
 
@@ -63,12 +63,7 @@ def traffic_of(
     for lookup in table.lookups:
         ids = lookup_ids(lookup)
         features = features_read(graph, ids)
-        kept.append(_padding_row(lookup))
-        kept += [
-            _evaluate(graph, ids, name, torch.full((1, *known[name].shape), padding))
-            for name in features
-            if name in known and (padding := known[name].padding) is not None
-        ]
+        kept += _padding_rows(graph, lookup, features, known)
         name = features[0] if len(features) == 1 else ""
         found = None if name not in counts else _reads(graph, ids, name, table, counts[name])
         if found is None:
@@ -84,6 +79,33 @@ def traffic_of(
         uncounted=tuple(sorted(others - {*reads})),
         kept=torch.unique(torch.cat(kept)),
     )
+
+
+def padding_rows(graph: FlatGraph, table: Table, signature: Signature) -> Tensor:
+    """Return the rows of a table that stand for an empty place, int64, ascending."""
+    known = {each.name: each for each in signature.features}
+    found = [
+        rows
+        for lookup in table.lookups
+        for rows in _padding_rows(graph, lookup, features_read(graph, lookup_ids(lookup)), known)
+    ]
+    rows: Tensor = torch.unique(torch.cat(found))
+    return rows
+
+
+def _padding_rows(
+    graph: FlatGraph, lookup: Node, features: Sequence[str], known: Mapping[str, Feature]
+) -> list[Tensor]:
+    """Return the rows that a lookup reads where a feature has padding, or was told are padding."""
+    ids = lookup_ids(lookup)
+    return [
+        _padding_row(lookup),
+        *(
+            _evaluate(graph, ids, name, torch.full((1, *known[name].shape), padding))
+            for name in features
+            if name in known and (padding := known[name].padding) is not None
+        ),
+    ]
 
 
 def _reads(graph: FlatGraph, ids: Node, feature: str, table: Table, counts: Array) -> Tensor | None:

@@ -1,0 +1,281 @@
+"""Tables as the product of smaller ones, in a graph.
+
+::
+
+    low rank         IDs ──► A[IDs] ──► (sum of the bag) ──► · B ──► rows
+    quotients and    IDs ──┬─► Q[IDs // m] ─┐
+    remainders             └─► R[IDs % m] ──┴─ product ──► rows; those of padding as they were
+
+A product by B is linear, so it comes after the sum of a bag, and costs once for a bag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from optimize.flat_graph import arguments, aten, dimension
+from optimize.tables.budget import Form, allocate, least_bytes
+from optimize.tables.codes import row_errors
+from optimize.tables.factors import (
+    combined,
+    directions_of,
+    quotient_remainder,
+    remainder_counts,
+    second_moment,
+)
+from optimize.tables.program import lookup_ids
+from optimize.tables.report import TableReport
+from optimize.tables.traffic import padding_rows
+from rankers.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+    from torch.fx import Node
+
+    from optimize.flat_graph import FlatGraph, Shape
+    from optimize.tables.program import Table
+    from optimize.tables.reads import TableReads
+    from rankers.features import Signature
+
+Method = Literal["low_rank", "quotient_remainder"]
+_AS_IT_IS = "kept by the budget"
+# So many rows of zeros that no one says are padding are kept as exactly.
+_FEW_ZEROS = 4
+
+
+@dataclass(frozen=True)
+class Factored:
+    """What became of a table.
+
+    Attributes:
+        report: As of any table.
+        rank: Of low_rank; else 0.
+        remainders: Of quotient_remainder; else 0.
+        score_error: Root of the mean square by which scores move for it, estimated before
+            fine-tuning; a logit's move counts by the root of p (1 - p), so that half of the square
+            is the divergence.
+        learns: Names of the parameters that fine-tuning may change.
+    """
+
+    report: TableReport
+    rank: int = 0
+    remainders: int = 0
+    score_error: float = 0.0
+    learns: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        said = self.report.to_json()
+        return said | {x: getattr(self, x) for x in ("rank", "remainders", "score_error")}
+
+
+def factor_tables(
+    graph: FlatGraph,
+    tables: Sequence[Table],
+    reads: Mapping[str, TableReads],
+    left: Mapping[str, str],
+    *,
+    method: Method,
+    share: float,
+    signature: Signature,
+) -> list[Factored]:
+    """Make tables products of smaller ones, in place.
+
+    Args:
+        graph: Of either layout.
+        tables: All of its tables.
+        reads: Of those that may change, by name.
+        left: Why others are left alone, by name.
+        method: How.
+        share: Of the bytes of those that may change, what they may take at most together.
+        signature: Says which IDs are padding.
+
+    Returns:
+        A line for each table.
+
+    Raises:
+        UserError: The share cannot be reached; the message says what can.
+    """
+    free = [each for each in tables if each.name not in left]
+    padding = {x.name: _exact_rows(graph, x, signature) for x in free}
+    reads = {x.name: _without(reads[x.name], padding[x.name]) for x in free}
+    forms = {x.name: _forms(x, reads[x.name], method, len(padding[x.name])) for x in free}
+    before = sum(each.bytes for each in free)
+    if least_bytes(forms) > share * before:
+        raise UserError(
+            f"factor_tables: share is {share:g} of the tables' bytes; no less than "
+            f"{least_bytes(forms) / before:.3f} can be reached with method = {method!r}"
+        )
+    chosen = allocate(forms, share * before) if free else {}
+    shapes = graph.shapes() if method == "low_rank" else {}
+    found = []
+    for table in tables:
+        form = chosen.get(table.name)
+        if form is None or not form.size:
+            reason = left.get(table.name, _AS_IT_IS)
+            found.append(Factored(TableReport.kept(table, reason)))
+        elif method == "low_rank":
+            found.append(_narrow(graph, table, reads[table.name], form, shapes))
+        else:
+            found.append(_compose(graph, table, reads[table.name], form, padding[table.name]))
+    graph.clean()
+    return found
+
+
+def _exact_rows(graph: FlatGraph, table: Table, signature: Signature) -> Tensor:
+    """Return the rows that have to stay exactly what they are: of padding, and zeros if few."""
+    zeros = (table.weight == 0).all(dim=1).nonzero().reshape(-1)
+    kept = padding_rows(graph, table, signature)
+    return torch.unique(torch.cat([kept, zeros])) if len(zeros) <= _FEW_ZEROS else kept
+
+
+def _without(reads: TableReads, rows: Tensor) -> TableReads:
+    """Return reads of a table with none of some of its rows."""
+    share = reads.share.clone()
+    share[rows] = 0
+    return replace(reads, share=share / share.sum() if bool(share.any()) else reads.share)
+
+
+def _forms(table: Table, reads: TableReads, method: Method, exact: int) -> list[Form]:
+    """Return what a table may become, itself first."""
+    rows, width = table.weight.shape
+    value = table.weight.element_size()
+    found = [Form(table.bytes, 0.0, 0)]
+    if method == "low_rank":
+        errors = directions_of(table.weight, reads).errors.tolist()
+        ranks = ((k, value * k * (rows + width), errors[k]) for k in range(1, width))
+        return found + [Form(size, error, k) for k, size, error in ranks if size < table.bytes]
+    for count in remainder_counts(rows):
+        size = value * width * (-(-rows // count) + count + exact)
+        if size < table.bytes:
+            parts = quotient_remainder(table.weight, reads.share, count)
+            errors_of = combined(*parts, rows) - table.weight
+            error = reads.score_error(second_moment(errors_of, reads.share))
+            found.append(Form(size, error, count))
+    return found
+
+
+def _narrow(
+    graph: FlatGraph, table: Table, reads: TableReads, form: Form, shapes: Mapping[Node, Shape]
+) -> Factored:
+    """Let a table's lookups read fewer columns, and multiply them out after bags."""
+    rows, basis = directions_of(table.weight, reads).factors(table.weight, form.size)
+    name = _name(table)
+    source = graph.constant(f"{name}_low_rank", rows, table.lookups[0])
+    weight = _parameter(graph, f"{name}_basis", basis.T)  # [D, k], as a layer holds it
+    call = graph.module.graph.call_function
+    for node in table.lookups:
+        end = _end_of_bag(node, shapes)
+        with graph.module.graph.inserting_before(node):
+            narrow = call(aten.embedding.default, (source, lookup_ids(node)))
+        node.replace_all_uses_with(narrow)
+        graph.module.graph.erase_node(node)
+        last = narrow if end is node else end
+        with graph.module.graph.inserting_after(last):
+            held = graph.module.graph.get_attr(weight)
+        with graph.module.graph.inserting_after(held):
+            wide = call(aten.linear.default, (last, held))
+        for user in [each for each in last.users if each is not wide]:
+            user.replace_input_with(last, wide)
+    errors = row_errors(table.weight, rows @ basis)
+    report = TableReport.changed(table, _width(table), form.bytes, errors)
+    report = replace(report, lookup_bytes_after=rows.element_size() * form.size)
+    return Factored(report, rank=form.size, score_error=form.error**0.5, learns=(weight,))
+
+
+def _end_of_bag(lookup: Node, shapes: Mapping[Node, Shape]) -> Node:
+    """Return the last sum over rows that a lookup's rows go into by linear steps alone.
+
+    The lookup itself if there is none. Steps take all columns of a row alike.
+    """
+    end = node = lookup
+    while len(node.users) == 1 and node in shapes:
+        (user,) = node.users
+        given = arguments(user)
+        rank = len(shapes[node])
+        if user.target in {aten.sum.dim_IntList, aten.mean.dim}:
+            over = [dimension(each, rank) for each in given["dim"] or ()]
+            if not over or rank - 1 in over or given.get("dtype") is not None:
+                return end
+            end = user
+        elif not _scales(user, node, given, shapes):
+            return end
+        node = user
+    return end
+
+
+def _scales(user: Node, node: Node, given: dict[str, Any], shapes: Mapping[Node, Shape]) -> bool:
+    """Whether a node multiplies each row ``[…, D]`` of another by a number of its own."""
+    if user.target is aten.masked_fill.Scalar:
+        by = given["mask"] if given["self"] is node and given["value"] == 0 else node
+    elif user.target in {aten.mul.Tensor, aten.div.Tensor} and given["self"] is node:
+        by = given["other"]
+    elif user.target is aten.mul.Tensor:
+        by = given["self"]
+    else:
+        return False
+    if isinstance(by, int | float):
+        return True
+    return by is not node and by in shapes and (not shapes[by] or shapes[by][-1] == 1)
+
+
+def _compose(
+    graph: FlatGraph, table: Table, reads: TableReads, form: Form, exact: Tensor
+) -> Factored:
+    """Let a table's lookups put rows together from quotients and remainders."""
+    left, right = quotient_remainder(table.weight, reads.share, form.size)
+    name, before = _name(table), table.lookups[0]
+    names = tuple(
+        _parameter(graph, f"{name}_{kind}", each)
+        for kind, each in (("quotients", left), ("remainders", right))
+    )
+    kept = table.weight[exact]
+    held = [
+        graph.constant(f"{name}_row_{x}", table.weight[x].clone(), before) for x in exact.tolist()
+    ]
+    call, read = graph.module.graph.call_function, graph.module.graph.get_attr
+    for node in table.lookups:
+        with graph.module.graph.inserting_before(node):
+            ids = lookup_ids(node)
+            # Not div.Tensor_mode, which goes to ONNX through float32: wrong above 2^24.
+            quotient = call(aten.floor_divide.default, (ids, form.size))
+            remainder = call(aten.remainder.Scalar, (ids, form.size))
+            parts = [
+                call(aten.embedding.default, (read(each), at))
+                for each, at in zip(names, (quotient, remainder), strict=True)
+            ]
+            rows = call(aten.mul.Tensor, tuple(parts))
+            for place, row in zip(exact.tolist(), held, strict=True):
+                here = call(aten.unsqueeze.default, (call(aten.eq.Scalar, (ids, place)), -1))
+                rows = call(aten.where.self, (here, row, rows))
+        node.replace_all_uses_with(rows)
+        graph.module.graph.erase_node(node)
+    now = combined(left, right, len(table.weight))
+    now[exact] = kept
+    report = TableReport.changed(table, _width(table), form.bytes, row_errors(table.weight, now))
+    report = replace(report, lookup_bytes_after=2 * left.nbytes / len(left))
+    return Factored(report, remainders=form.size, score_error=form.error**0.5, learns=names)
+
+
+def _parameter(graph: FlatGraph, name: str, value: Tensor) -> str:
+    """Give the module a parameter; return its name."""
+    free, number = name, 1
+    while hasattr(graph.module, free):
+        number += 1
+        free = f"{name}_{number}"
+    held = torch.nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format))
+    graph.module.register_parameter(free, held)
+    return free
+
+
+def _name(table: Table) -> str:
+    return "table_" + "".join(x if x.isalnum() else "_" for x in table.name)
+
+
+def _width(table: Table) -> str:
+    return str(table.weight.dtype).removeprefix("torch.")
