@@ -14,7 +14,6 @@ can be measured.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ import click
 from bench.environment import environment, load_average
 from bench.validation.auto_summary import EAGER, describe, summarize
 from bench.validation.openings import Opened, measure_openings
-from bench.validation.result import hand_over
+from bench.validation.result import earlier, hand_over
 from bench.validation.zoo_recipes import trained
 from rankers.command_line import CommandLine, json_option
 from rankers.zoo.catalogue import ZOO
@@ -149,7 +148,7 @@ def main(
 
     settings = f"--recipe {recipe} --candidates {candidates} --openings {openings}"
     command = f"python -m bench.validation.auto_choice --work build/zoo {settings}"
-    found = _kept_of(out, command)
+    found = earlier(out, {"kind": KIND, "command": command}).get("rankers", {})
     for name in rankers:
         if name in found:
             continue
@@ -180,20 +179,6 @@ def _result(command: str, found: dict[str, Any]) -> dict[str, Any]:
         "rankers": {name: found[name] for name in ZOO if name in found},
         "summary": summarize(found),
     }
-
-
-def _kept_of(out: Path | None, command: str) -> dict[str, Any]:
-    """Return the rankers of an earlier run by the same command on the same machine."""
-    from rankers.errors import UserError
-
-    if out is None or not out.exists():
-        return {}
-    earlier = json.loads(out.read_text())
-    same = {"command": command, "environment": environment().to_json()}
-    for name, value in same.items():
-        if earlier.get(name) != value:
-            raise UserError(f"{out}: holds a result with another {name}; use another --out")
-    return dict(earlier["rankers"])
 
 
 if __name__ == "__main__":
