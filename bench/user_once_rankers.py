@@ -144,6 +144,16 @@ def untrained(
     """Return a ranker with requests made up for it, whose scores differ as a trained one's do."""
     signature = Signature(features)
     random = np.random.default_rng(0)
+    batch = draw_requests(signature, random, requests=requests, candidates=candidates)
+    scores = _spread(module.eval(), batch)
+    labels = (random.random(batch.rows) < scores).astype(np.float32)
+    return Ranker(name, module, signature, replace(batch, labels=labels))
+
+
+def draw_requests(
+    signature: Signature, random: np.random.Generator, *, requests: int, candidates: int
+) -> RequestBatch:
+    """Make up requests: IDs over the whole tables, numbers from a normal distribution."""
 
     def column(feature: Feature, rows: int) -> np.ndarray:
         shape = (rows, *feature.shape)
@@ -151,15 +161,11 @@ def untrained(
             return random.standard_normal(shape).astype(feature.dtype)
         return random.integers(0, feature.cardinality, shape)
 
-    rows = requests * candidates
-    batch = RequestBatch(
+    return RequestBatch(
         user={each.name: column(each, requests) for each in signature.user},
-        items={each.name: column(each, rows) for each in signature.item},
+        items={each.name: column(each, requests * candidates) for each in signature.item},
         offsets=np.arange(requests + 1) * candidates,
     )
-    scores = _spread(module.eval(), batch)
-    labels = (random.random(rows) < scores).astype(np.float32)
-    return Ranker(name, module, signature, replace(batch, labels=labels))
 
 
 def _spread(module: nn.Module, batch: RequestBatch) -> np.ndarray:
