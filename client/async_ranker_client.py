@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections import deque
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from client.async_inbox import AsyncInbox
 from client.errors import InvalidRequest
 from client.gathering import Gathering
 from client.ranking import (
@@ -133,9 +132,9 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
-        inbox = _Inbox()
+        inbox = AsyncInbox()
         bodies = [question.body for questions in asked for question in questions]
-        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell)
+        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell, waiting=inbox)
         await _until_done(gathering, inbox)
         scores = merged(asked, gathering.answers)
         self._took(began)
@@ -159,8 +158,8 @@ class AsyncRankerClient(Ranking):
         timeout_s: float,
     ) -> Ranked:
         began = time.monotonic()
-        inbox = _Inbox()
-        asked = self._best_effort(served, variant, request, timeout_s, inbox.tell)
+        inbox = AsyncInbox()
+        asked = self._best_effort(served, variant, request, timeout_s, inbox)
         await _until_done(asked, inbox)
         return self._took_best_effort(asked.answer, began)
 
@@ -173,11 +172,14 @@ class AsyncRankerClient(Ranking):
         )
 
 
-async def _until_done(asked: Any, inbox: _Inbox) -> None:
+async def _until_done(asked: Any, inbox: AsyncInbox) -> None:
     """Wait for what ends and what is due, in turn."""
-    asked.advance()
-    while not asked.done:
-        asked.advance(await inbox.get(asked.wait_s))
+    try:
+        asked.advance()
+        while not asked.done:
+            asked.advance(await inbox.get(asked.wait_s))
+    finally:
+        inbox.leave()
 
 
 async def _described(fleet: Fleet | None, timeout_s: float) -> ServedModel | None:
@@ -186,41 +188,3 @@ async def _described(fleet: Fleet | None, timeout_s: float) -> ServedModel | Non
     if fleet.known is not None:
         return fleet.known
     return await asyncio.to_thread(fleet.described, timeout_s)
-
-
-class _Inbox:
-    """Takes what another thread tells to a coroutine."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._told: deque[Any] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-
-    def tell(self, heard: Any) -> None:
-        """Hand over, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._deliver, heard)
-
-    async def get(self, wait_s: float) -> Any:
-        """Return the next, or None if none came in time."""
-        if not self._told:
-            self._waiter = self._loop.create_future()
-            timer = self._loop.call_later(min(wait_s, _LONGEST_S), self._wake)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
-        return self._told.popleft() if self._told else None
-
-    def _deliver(self, heard: Any) -> None:
-        self._told.append(heard)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-# The longest sleep that every event loop takes.
-_LONGEST_S = 86_400.0

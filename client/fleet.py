@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from client.completions import Ended, Metadata
     from client.discovery import Names
+    from client.inbox import Waiting
     from client.policies import Policies
     from client.served_model import ServedModel
     from client.tracing import Tracing
@@ -195,9 +196,22 @@ class Fleet:
             raise self.explained(0, error, timeout_s) from error
 
     def send(
-        self, place: int, body: bytes, then: Callable[[Ended], None], kind: str = "first"
+        self,
+        place: int,
+        body: bytes,
+        then: Callable[[Ended], None],
+        kind: str = "first",
+        waiting: Waiting | None = None,
     ) -> None:
-        """Send a request to the replica that was picked; ``kind`` is what traces call it."""
+        """Send a request to the replica that was picked.
+
+        Args:
+            place: Its own.
+            body: The request.
+            then: Is told how the call ended.
+            kind: What traces call it.
+            waiting: Who waits for it in its own thread, if one does.
+        """
         traced = (
             None if self.tracing is None else self.tracing.call(self.endpoints[place].url, kind)
         )
@@ -214,7 +228,7 @@ class Fleet:
             then(ended)
 
         self.endpoints[place].calls.start(
-            body, end, metadata=() if traced is None else traced.metadata
+            body, end, metadata=() if traced is None else traced.metadata, waiting=waiting
         )
 
     def late(self, place: int) -> None:

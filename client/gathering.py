@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from client.completions import Ended
     from client.fleet import Fleet
+    from client.inbox import Waiting
 
 Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
 
@@ -27,7 +28,8 @@ class Gathering:
         bodies: What to ask: each makes a request's bytes, given how long the server may keep it.
         timeout_s: For all of them together.
         at_once: How many may be under way.
-        tell: Is told of ends by another thread; hands them to `advance` on the caller's own.
+        tell: Is told of ends by any thread; hands them to `advance` on the caller's own.
+        waiting: Who waits for calls on the caller's own thread.
         keep: Go on with the others when one fails, and keep how it did.
         read: Makes an answer of a question's ``ModelInferResponse``, or raises `RankClientError`.
 
@@ -43,10 +45,11 @@ class Gathering:
         at_once: int,
         tell: Callable[[Heard], None],
         *,
+        waiting: Waiting | None = None,
         keep: bool = False,
         read: Callable[[int, Any], Any] | None = None,
     ) -> None:
-        self._fleet, self._bodies, self._tell = fleet, bodies, tell
+        self._fleet, self._bodies, self._tell, self._waiting = fleet, bodies, tell, waiting
         self._timeout_s, self._at_once = timeout_s, at_once
         self._deadline = time.monotonic() + timeout_s
         self._open: dict[int, Attempts] = {}
@@ -101,6 +104,7 @@ class Gathering:
                 body(left_s),
                 lambda ended: self._tell((question, attempt, ended)),
                 attempts.kind(attempt),
+                self._waiting,
             )
 
         attempts = self._open[question] = Attempts(self._fleet, self._deadline, send)

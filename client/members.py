@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from client.channel import open_channel
+from client.connections import Connections
 from client.policies.balancing import Replica
 from client.unhurried import UnhurriedCalls
 
@@ -26,7 +27,9 @@ class Endpoint:
     ) -> None:
         self.url = target.url
         channel, self.stub = open_channel(target.url, credentials, authority=target.authority)
-        self.calls = UnhurriedCalls(channel, metadata=metadata)
+        # TLS is gRPC's.
+        connections = None if credentials else Connections(target.url, target.authority, metadata)
+        self.calls = UnhurriedCalls(channel, metadata=metadata, connections=connections)
         self.metadata = metadata
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from client.errors import InvalidRequest
-from client.gathering import Gathering, Heard
+from client.gathering import Gathering
+from client.inbox import Inbox
 from client.ranking import (
     AT_ONCE,
     Ranking,
@@ -19,7 +19,6 @@ from client.ranking import (
     ranking_request,
     same,
 )
-from client.unhurried import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -198,8 +197,8 @@ class RankerClient(Ranking):
     def _gathered(
         self, bodies: Sequence[Callable[[float], bytes]], timeout_s: float, at_once: int
     ) -> list[Any]:
-        inbox: SimpleQueue[Heard] = SimpleQueue()
-        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.put)
+        inbox = Inbox()
+        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell, waiting=inbox)
         _until_done(gathering, inbox)
         return gathering.answers
 
@@ -221,8 +220,8 @@ class RankerClient(Ranking):
         timeout_s: float,
     ) -> Ranked:
         began = time.monotonic()
-        inbox: SimpleQueue[tuple[int, Heard]] = SimpleQueue()
-        asked = self._best_effort(served, variant, request, timeout_s, inbox.put)
+        inbox = Inbox()
+        asked = self._best_effort(served, variant, request, timeout_s, inbox)
         _until_done(asked, inbox)
         return self._took_best_effort(asked.answer, began)
 
@@ -230,13 +229,11 @@ class RankerClient(Ranking):
         return self._fleet.described(self._describing_s(self.timeout_s), instead_of=instead_of)
 
 
-def _until_done(asked: Any, inbox: SimpleQueue[Any]) -> None:
+def _until_done(asked: Any, inbox: Inbox) -> None:
     """Wait for what ends and what is due, in turn."""
-    asked.advance()
-    while not asked.done:
-        try:
-            heard = inbox.get(timeout=min(asked.wait_s, LONGEST_S))
-        except Empty:
-            asked.advance()
-        else:
-            asked.advance(heard)
+    try:
+        asked.advance()
+        while not asked.done:
+            asked.advance(inbox.get(asked.wait_s))
+    finally:
+        inbox.leave()

@@ -15,7 +15,7 @@ from client.columns import ranking_request
 from client.discovery import Names, Resolver, addresses
 from client.errors import InvalidRequest
 from client.fleet import Fleet
-from client.gathering import Gathering, Heard
+from client.gathering import Gathering
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
 from client.sent_metadata import sendable
@@ -149,9 +149,9 @@ class Ranking:
         variant: ServedModel | None,
         request: RankingRequest,
         timeout_s: float,
-        tell: Callable[[tuple[int, Heard]], None],
+        inbox: Any,
     ) -> BestEffort:
-        """Begin to ask for the whole; ``tell`` is told of ends, which `advance` is to hear."""
+        """Begin to ask for the whole; ``inbox`` is told of ends, which `advance` is to hear."""
         degrading = self._degrading()
         (questions,) = self._questions(served, [request])
 
@@ -161,7 +161,8 @@ class Ranking:
                 [each.body for each in of],
                 seconds,
                 AT_ONCE,
-                lambda heard: tell((which, heard)),
+                lambda heard: inbox.tell((which, heard)),
+                waiting=inbox,
                 keep=True,
                 read=lambda question, response: of[question].scores(response),
             )

@@ -12,19 +12,23 @@ import logging
 import os
 import threading
 import weakref
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from client.completions import Ended, Metadata, PublicFutures, Starter, cheapest_starter
+from client.connections import INFER, Connections, wait
 from client.errors import ClientForked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from client.http2 import Connection
+    from client.inbox import Waiting
+
 _LOG = logging.getLogger(__name__)
-INFER = "/inference.GRPCInferenceService/ModelInfer"
 # The longest wait that a lock takes.
 LONGEST_S = min(threading.TIMEOUT_MAX, 1e6)
 # How long a process that ends waits for what nobody waits for any more.
@@ -38,18 +42,25 @@ class UnhurriedCalls:
         channel: Of gRPC. No ``future`` of it is to be used elsewhere.
         metadata: Sent with every call, such as a token.
         public: Use only gRPC's public surface, at its price.
+        connections: To the same server, for inferences; they belong to the calls, too.
     """
 
     def __init__(
-        self, channel: grpc.Channel, *, metadata: Metadata = (), public: bool = False
+        self,
+        channel: grpc.Channel,
+        *,
+        metadata: Metadata = (),
+        public: bool = False,
+        connections: Connections | None = None,
     ) -> None:
+        self._connections = connections
         self._starter: Starter = PublicFutures(channel) if public else cheapest_starter(channel)
         self._metadata = metadata
         self._process = os.getpid()
         self._count = _Count()
         # gRPC aborts a process that ends while one of its threads is still listening.
         self._end = weakref.finalize(
-            self, _end, self._starter, self._count, self._process, _AT_EXIT_S
+            self, _end, self._starter, connections, self._count, self._process, _AT_EXIT_S
         )
 
     @property
@@ -72,24 +83,30 @@ class UnhurriedCalls:
         then: Callable[[Ended], None],
         method: str = INFER,
         metadata: Metadata = (),
+        waiting: Waiting | None = None,
     ) -> None:
-        """Send a serialized request; ``then`` is told how it ended, by another thread.
+        """Send a serialized request; ``then`` is told how it ended, once, by any thread.
 
-        ``metadata`` goes along with what is sent with every call.
+        ``metadata`` goes along with what is sent with every call. An inference goes over a
+        connection of its own where one is idle and there is ``waiting``, who waits for it.
 
         Raises:
             ClientForked: The channel was made by another process.
         """
         self.check_process()
         count = self._count
+        if waiting is not None and self._connections is not None and method == INFER:
+            connection = self._connections.take(count.value)
+            if connection is not None:
+                self._start_on(connection, body, then, metadata, waiting)
+                return
+        if waiting is not None:
+            waiting.expect()
         count.add(1)
 
         def end(ended: Ended) -> None:
             count.add(-1)
-            try:
-                then(ended)
-            except Exception:  # noqa: BLE001 - the thread that says so is there for all calls
-                _LOG.exception("a call's end could not be told")
+            _tell(then, ended)
 
         try:
             self._starter.start(method, body, self._metadata + metadata, end)
@@ -107,6 +124,10 @@ class UnhurriedCalls:
         """
         if timeout_s <= 0:
             raise TimeoutError
+        if self._connections is not None:
+            connection = self._connections.take(self._count.value)
+            if connection is not None:
+                return self._ask_on(connection, body, timeout_s).inferred()
         ended: SimpleQueue[Ended] = SimpleQueue()
         self.start(body, ended.put)
         try:
@@ -117,7 +138,59 @@ class UnhurriedCalls:
     def close(self, patience_s: float) -> None:
         """Close the channel when no call is under way any more, or patience ends."""
         if self._end.detach():
-            _end(self._starter, self._count, self._process, patience_s)
+            _end(self._starter, self._connections, self._count, self._process, patience_s)
+
+    def _start_on(
+        self,
+        connection: Connection,
+        body: bytes,
+        then: Callable[[Ended], None],
+        metadata: Metadata,
+        waiting: Waiting,
+    ) -> None:
+        connections, count = self._connections, self._count
+        assert connections is not None  # noqa: S101 - the connection is one of them
+        count.add(1)
+
+        def end(ended: Ended) -> None:
+            count.add(-1)
+            connections.give(connection)
+            _tell(then, ended)
+
+        connections.begin(connection, body, metadata)
+        waiting.watch(connection, end, connections)
+
+    def _ask_on(self, connection: Connection, body: bytes, timeout_s: float) -> Ended:
+        """Ask, and wait; nobody else needs to know."""
+        connections, count = self._connections, self._count
+        assert connections is not None  # noqa: S101 - the connection is one of them
+        count.add(1)
+        connections.begin(connection, body)
+        ended = None
+        try:
+            ended = wait(connection, timeout_s)
+        finally:  # an interrupted caller leaves its call to its end, too
+            if ended is not None:
+                count.add(-1)
+                connections.give(connection)
+            else:
+                connections.adopt(connection, partial(_left, connections, connection, count))
+        if ended is None:
+            raise TimeoutError
+        return ended
+
+
+def _left(connections: Connections, connection: Connection, count: _Count, _: Ended) -> None:
+    """Take back the connection of a call that nobody waited for."""
+    count.add(-1)
+    connections.give(connection)
+
+
+def _tell(then: Callable[[Ended], None], ended: Ended) -> None:
+    try:
+        then(ended)
+    except Exception:  # noqa: BLE001 - the thread that says so is there for all calls
+        _LOG.exception("a call's end could not be told")
 
 
 class _Count:
@@ -138,8 +211,16 @@ class _Count:
             self._none.wait_for(lambda: not self.value, patience_s)
 
 
-def _end(starter: Starter, count: _Count, process: int, patience_s: float) -> None:
+def _end(
+    starter: Starter,
+    connections: Connections | None,
+    count: _Count,
+    process: int,
+    patience_s: float,
+) -> None:
     if os.getpid() != process:  # a child has no thread that would end the calls of its parent
         return
     count.wait(patience_s)
+    if connections is not None:
+        connections.close()
     starter.close()

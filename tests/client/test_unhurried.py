@@ -17,6 +17,7 @@ from tiny_ranker import SIGNATURE, make_request
 
 from client.channel import open_channel
 from client.completions import CallFailed, CompletionThread, Ended
+from client.connections import Connections
 from client.errors import RankClientError
 from client.served_model import ServedModel
 from client.unhurried import UnhurriedCalls
@@ -25,10 +26,17 @@ pytestmark = pytest.mark.end_to_end
 MODEL = ServedModel("tiny", SIGNATURE, 2000)
 
 
-@pytest.fixture(params=[False, True], ids=["completion_thread", "public_futures"])
+@pytest.fixture(params=["completion_thread", "public_futures", "connections"])
 def calls(request, tiny_server):
     channel, _ = open_channel(tiny_server.grpc_url)
-    calls = UnhurriedCalls(channel, public=request.param)
+    connections = None
+    if request.param == "connections":
+        connections = Connections(tiny_server.grpc_url)
+    calls = UnhurriedCalls(
+        channel, public=request.param == "public_futures", connections=connections
+    )
+    while connections is not None and not connections._idle:
+        calls(body_of(1), 30)
     yield calls
     calls.close(30)
 

@@ -1,0 +1,249 @@
+"""Connections to one server, of which each call under way has one to itself.
+
+A call takes one that is idle. Where there is none, the call goes by gRPC, and another connection is
+opened beside it for the next one: so nobody waits for a connection, and where none can be had (TLS,
+a proxy that speaks otherwise, a server that is gone) everything goes by gRPC as if these were not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import grpc
+
+from client.frames import FIRST_FRAME, call_headers
+from client.http2 import Connection
+from client.late_calls import LateCalls
+from client.server_url import host_and_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from client.completions import Ended, Metadata
+
+_LOG = logging.getLogger(__name__)
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+# A call of nothing, by which a new connection shows that what comes back is understood.
+_LIVE = "/inference.GRPCInferenceService/ServerLive"
+# No `dns:`, `unix:` or other scheme of gRPC's.
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
+# Above it calls share gRPC's connection.
+MOST = 64
+_IDLE_S = 60.0
+_OPENING_S = 5.0
+# How often idle ones are looked at: a server that is to stop waits for its pings to be answered.
+_LOOK_S = 1.0
+_LONGEST_WAIT_S = 1e6
+# A host that vanished is found within 90 s while idle, 30 s while it is to receive something.
+_KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,
+}
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+
+
+class Connections:
+    """Those to one server. Safe to use from threads.
+
+    Args:
+        url: ``host:port``.
+        authority: The ``host:port`` that is asked for there; the URL if empty.
+        metadata: Sent with every call.
+    """
+
+    def __init__(self, url: str, authority: str = "", metadata: Metadata = ()) -> None:
+        self._url, self._authority, self._metadata = url, authority or url, metadata
+        self._headers = call_headers(self._authority, INFER, metadata)
+        self._lock = threading.Lock()
+        self._idle: deque[Connection] = deque()
+        self._all: set[Connection] = set()
+        self._late = LateCalls()
+        self._wanted = 1  # how many there are to be: as many as calls were under way at once
+        self._missed = False
+        self._keeper: threading.Thread | None = None
+        self._need = threading.Event()
+        # More metadata than fits into a frame is gRPC's to send.
+        self._off = not _PLAIN.fullmatch(url) or len(self._headers) > FIRST_FRAME // 2
+        self._closed = False
+
+    def take(self, under_way: int = 0) -> Connection | None:
+        """Return one that is idle and well, to be given back; None if there is none now.
+
+        Args:
+            under_way: How many calls there are beside, however they were sent.
+        """
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                if not self._off:
+                    self._want(under_way + 1)
+                return None
+            connection.advance()  # what came while it was idle, such as that the server went
+            if connection.usable:
+                return connection
+            self._forget(connection)
+
+    def begin(self, connection: Connection, body: bytes, metadata: Metadata = ()) -> None:
+        """Send an inference; ``metadata`` goes along with what is sent with every call."""
+        headers = self._headers
+        if metadata:
+            headers = call_headers(self._authority, INFER, self._metadata + metadata)
+        connection.begin(headers, body)
+
+    def give(self, connection: Connection) -> None:
+        """Take one back whose call has ended."""
+        if not connection.usable:
+            self._forget(connection)
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    def adopt(self, connection: Connection, end: Callable[[Ended], None]) -> None:
+        """Wait for the end of a call that nobody waits for any more; ``end`` is told."""
+        self._late.adopt(connection, end)
+
+    def close(self) -> None:
+        """Close those that are idle, and end the calls on the others."""
+        self._off = self._closed = True
+        self._need.set()
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._forget(self._idle.pop())
+        with self._lock:
+            for each in self._all:
+                each.abort()
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._all.discard(connection)
+        connection.close()
+
+    def _want(self, count: int) -> None:
+        with self._lock:
+            self._wanted = max(self._wanted, min(count, MOST))
+            # Who asks once and no more needs none.
+            if self._missed and len(self._all) < self._wanted:
+                self._need.set()
+                if self._keeper is None:
+                    self._keeper = threading.Thread(
+                        target=self._keep, name="rankserve-connections", daemon=True
+                    )
+                    self._keeper.start()
+            self._missed = True
+
+    def _keep(self) -> None:
+        """Open what is wanted, and look after what is idle, until they are closed."""
+        pause_s = _FIRST_PAUSE_S
+        not_before = float("-inf")
+        while not self._off:
+            self._need.wait(_LOOK_S)
+            self._need.clear()
+            while len(self._all) < self._wanted and not self._off:
+                if time.monotonic() < not_before:
+                    break
+                if self._open():
+                    pause_s = _FIRST_PAUSE_S
+                else:
+                    not_before = time.monotonic() + pause_s
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            for _ in range(len(self._idle)):
+                self._look_at_one()
+
+    def _open(self) -> bool:
+        """Open one; False if nobody answers."""
+        try:
+            connection = opened(self._url, call_headers(self._authority, _LIVE, self._metadata))
+        except OSError:  # gRPC finds that too, and says so
+            return False
+        if connection is None:
+            self._off = True
+            _LOG.info("%s is asked by gRPC alone: its HTTP/2 is not understood", self._url)
+            return True
+        with self._lock:
+            self._all.add(connection)
+        self.give(connection)
+        return True
+
+    def _look_at_one(self) -> None:
+        """Answer what a server asks of the one that was idle longest, such as that it be closed."""
+        with contextlib.suppress(IndexError):  # another thread took it
+            connection = self._idle.popleft()
+            connection.advance()
+            spare = time.monotonic() - connection.idle_since > _IDLE_S and len(self._all) > 1
+            if connection.usable and not spare:
+                self._idle.append(connection)
+            else:
+                self._wanted = max(1, self._wanted - spare)
+                self._forget(connection)
+        if self._closed:
+            self.close()
+
+
+def opened(url: str, live: bytes) -> Connection | None:
+    """Open a connection, and make a call of nothing on it; None if its answer is not understood.
+
+    Raises:
+        OSError: Nobody answers.
+    """
+    host, port = host_and_port(url)
+    connected = socket.create_connection((host, port or 0), _OPENING_S)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    connection = Connection(connected)
+    connection.begin(live, b"")
+    ended = wait(connection, _OPENING_S)
+    if ended is not None and ended.code is not grpc.StatusCode.UNAVAILABLE:
+        understood = ended.code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        if understood and connection.usable:
+            return connection
+        connection.close()
+        return None
+    connection.close()
+    raise OSError(f"{url}: no answer")
+
+
+def wait(connection: Connection, seconds: float) -> Ended | None:
+    """Return how the connection's call ended; None if it did not in time."""
+    seconds = min(seconds, _LONGEST_WAIT_S)
+    until = time.monotonic() + seconds
+    while seconds > 0:
+        ready([connection], seconds)
+        ended = connection.advance()
+        if ended is not None:
+            return ended
+        seconds = until - time.monotonic()
+    return None
+
+
+def ready(connections: list[Connection], seconds: float) -> list[Connection]:
+    """Wait until one or more may `advance`, and return those; none if it took too long."""
+    writing = [each for each in connections if each.unsent]
+    try:
+        readable, writable, _ = select.select(connections, writing, (), seconds)
+    except ValueError:  # more files than select takes
+        return _polled(connections, seconds)
+    return list({*readable, *writable}) if writable else readable
+
+
+def _polled(connections: list[Connection], seconds: float) -> list[Connection]:
+    poll, of = select.poll(), {}
+    for each in connections:
+        of[each.fileno()] = each
+        poll.register(each, select.POLLIN | (select.POLLOUT if each.unsent else 0))
+    return [of[fileno] for fileno, _ in poll.poll(seconds * 1e3)]
