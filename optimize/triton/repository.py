@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _FORMATS: dict[Backend, tuple[str, ...]] = {
     "python": ("onnx", "openvino"),
     "onnxruntime": ("onnx",),
-    "tensorrt": ("tensorrt",),
+    "tensorrt": ("tensorrt", "onnx"),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -102,7 +102,7 @@ def deploy(
         if model.is_dir():
             remove_leftovers(model)
         numbers = versions(model)
-        if numbers and holds(model / str(numbers[-1]), artifact, options.backend):
+        if numbers and holds(model / str(numbers[-1]), artifact, options):
             version = numbers[-1]
         else:
             version = (numbers[-1] if numbers else 0) + 1
@@ -114,10 +114,10 @@ def deploy(
             return config_text(serving_config(artifact, name, options, held))
 
         if not model.is_dir():
-            _place_first(artifact, model, config(kept), options.backend, aside)
+            _place_first(artifact, model, config(kept), options, aside)
         elif version not in numbers:
             with new_folder(model / str(version), beside=aside) as folder:
-                write_version(artifact, folder, options.backend)
+                write_version(artifact, folder, options)
                 # The config comes before the rename. It names what every version holds, the new one
                 # too, and the old version, which it serves until then, has the same features.
                 _replace(model / CONFIG, config(present))
@@ -151,12 +151,12 @@ def deployed_models(repository: Path) -> list[str]:
 
 
 def _place_first(
-    artifact: Artifact, model: Path, config: str, backend: Backend, aside: Path
+    artifact: Artifact, model: Path, config: str, options: ServingOptions, aside: Path
 ) -> None:
     with new_folder(model, beside=aside) as folder:
         version = folder / "1"
         version.mkdir()
-        write_version(artifact, version, backend)
+        write_version(artifact, version, options)
         (folder / CONFIG).write_text(config)
 
 
