@@ -20,19 +20,32 @@ from rankers.command_line import fail, json_option, print_json
 )
 @click.option("--requests", default="1,1,16", show_default=True, help="Joined: least, usual, most.")
 @click.option("--script", is_flag=True, help="Print the script that builds the engine instead.")
+@click.option(
+    "--recipe-script",
+    metavar="RECIPE",
+    help="Print the script that runs RECIPE, such as gpu-trt, in NVIDIA's container instead.",
+)
 @json_option
 def preflight(
-    *, artifact: Path, candidates: str, requests: str, script: bool, as_json: bool
+    *,
+    artifact: Path,
+    candidates: str,
+    requests: str,
+    script: bool,
+    recipe_script: str | None,
+    as_json: bool,
 ) -> None:
     """Hold ARTIFACT (ONNX) against TensorRT's operators, types and profiles.
 
     A line for each finding; TensorRT itself is not needed.
     """
+    from optimize.recipe import load_recipe
     from optimize.run import find_artifact
     from optimize.tensorrt.operators import operators
     from optimize.tensorrt.preflight import check_graph
     from optimize.tensorrt.profiles import Span, make_profile
     from optimize.tensorrt.script import build_script
+    from optimize.tensorrt.script import recipe_script as script_of
 
     found = find_artifact(artifact)
     if found.manifest.format != "onnx":
@@ -44,6 +57,9 @@ def preflight(
         Span(*_three(requests, "--requests")),
     )
     findings = (*check_graph(found.model_path), *findings)
+    if recipe_script:
+        load_recipe(recipe_script)
+        script = True
     built = build_script(found.manifest.model, profile, name=found.manifest.name)
     if as_json:
         print_json(
@@ -59,7 +75,7 @@ def preflight(
             }
         )
     elif script:
-        click.echo(built, nl=False)
+        click.echo(script_of(recipe_script) if recipe_script else built, nl=False)
     for each in findings if not as_json else ():
         click.echo(f"✗ {each}", err=script)
     if not (findings or as_json or script):

@@ -1,12 +1,15 @@
-"""The script that builds a TensorRT engine of an ONNX graph, in NVIDIA's container."""
+"""Scripts that build TensorRT engines in NVIDIA's containers."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
+from optimize.runtimes.onnx_providers import shapes_text
+
 if TYPE_CHECKING:
-    from optimize.tensorrt.profiles import Profile, Shape
+    from optimize.tensorrt.building import BuildOptions
+    from optimize.tensorrt.profiles import Profile
 
 # The month of Dockerfile.triton: images of one month have one version of TensorRT, and an engine
 # is read by no other.
@@ -25,10 +28,7 @@ def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE)
     """
     options = [
         f"--onnx=/graph/{model}",
-        *(
-            f"--{which}Shapes={_shapes(profile, place)}"
-            for place, which in enumerate(("min", "opt", "max"))
-        ),
+        *_profile_flags(profile),
         f"--saveEngine=/engine/{ENGINE}",
         "--timingCacheFile=/engine/timing.cache",
         "--profilingVerbosity=detailed",
@@ -53,12 +53,83 @@ sha256sum {ENGINE}
 """
 
 
+def engine_script(model: str, profile: Profile, options: BuildOptions, *, name: str) -> str:
+    """Return a shell script that builds an engine of the graph beside it, in the serving image.
+
+    Args:
+        model: The graph's file name; it takes dense wire tensors.
+        profile: The shapes.
+        options: How it is built.
+        name: The model's, for the comment.
+    """
+    flags = [
+        f"--onnx={model}",
+        *_profile_flags(profile),
+        "--saveEngine=.building.plan",
+        "--timingCacheFile=.timing.cache",
+        "--profilingVerbosity=detailed",
+        f"--builderOptimizationLevel={options.level}",
+        "--skipInference",
+        *(() if options.tf32 else ("--noTF32",)),
+        *(("--versionCompatible",) if options.version_compatible else ()),
+        *(_HARDWARE[options.hardware]),
+        *((f"--memPoolSize=workspace:{options.workspace_mib}",) if options.workspace_mib else ()),
+    ]
+    command = " \\\n  ".join(shlex.quote(each) for each in flags)
+    return f"""#!/bin/sh
+# Builds {ENGINE} of {model} beside it, for {_comment(name)}: with the TensorRT of the image that
+# serves it, on the GPU that serves it. Dockerfile.triton runs it when the container starts.
+# TensorRT 10 wants --stronglyTyped, or it may choose other types than the graph's.
+set -eu
+cd "$(dirname "$0")"
+trtexec=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)
+typed=$("$trtexec" --help 2>/dev/null | grep -o -m 1 -e '--stronglyTyped' || true)
+"$trtexec" ${{typed:+"$typed"}} \\
+  {command}
+mv .building.plan {ENGINE}
+sha256sum {ENGINE}
+"""
+
+
+def recipe_script(recipe: str, *, image: str = IMAGE) -> str:
+    """Return a shell script that runs a recipe in NVIDIA's container, from rankserve's folder.
+
+    Args:
+        recipe: Its name.
+        image: The container that has TensorRT with its Python package.
+    """
+    return f"""#!/bin/sh
+# Runs the recipe {recipe} on the ranker $1 in NVIDIA's TensorRT container, on this machine's GPU,
+# and leaves the run in $2. Run it from rankserve's folder. An engine runs where the same version
+# of TensorRT serves: the image is of the month of Dockerfile.triton. Not run yet.
+set -eu
+ranker=${{1:?a ranker: file.py:function, package.module:function or a name of the zoo}}
+out=${{2:-build/{recipe}}}
+docker run --rm --gpus all --volume "$PWD:/rankserve" --workdir /rankserve \\
+  {shlex.quote(image)} sh -c '
+    python3 -m venv --system-site-packages /tmp/venv &&
+    /tmp/venv/bin/pip install --quiet torch --editable . &&
+    exec /tmp/venv/bin/python -m optimize run "$1" --recipe "$2" --device cuda --out "$3"
+  ' run "$ranker" {shlex.quote(recipe)} "$out"
+"""
+
+
+_HARDWARE: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "ampere_plus": ("--hardwareCompatibilityLevel=ampere+",),
+    "same_compute_capability": ("--hardwareCompatibilityLevel=sameComputeCapability",),
+}
+
+
+def _profile_flags(profile: Profile) -> list[str]:
+    return [
+        f"--{which}Shapes={_shapes(profile, place)}"
+        for place, which in enumerate(("min", "opt", "max"))
+    ]
+
+
 def _shapes(profile: Profile, place: int) -> str:
-    return ",".join(f"{name}:{_shape(each[place])}" for name, each in profile.shapes.items())
-
-
-def _shape(shape: Shape) -> str:
-    return "x".join(str(each) for each in shape)
+    return shapes_text({name: each[place] for name, each in profile.shapes.items()})
 
 
 def _comment(name: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from optimize.buckets import Buckets
-from optimize.tensorrt.plan import PlanFacts
+from optimize.tensorrt.plan import FORMAT, PlanFacts
 from optimize.triton.gpu_config import (
+    PLAN_INSTANCES,
     PLATFORM,
     Accelerator,
     accelerate,
@@ -17,6 +17,7 @@ from optimize.triton.gpu_config import (
     check_gpus,
     on_gpus,
     plan_options,
+    serving_buckets,
     use_plan,
 )
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
@@ -57,6 +58,7 @@ class ServingOptions:
             of equal numbers of candidates, and the checks of values are left to the client
             (docs/decisions/002-packed-wire-form.md). ``tensorrt`` runs plans, on a GPU of the model
             that built them; the plan says how many requests are joined, and its buckets are warmed.
+            Of an ONNX artifact the engine is built where it serves (Dockerfile.triton).
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, or 2 on each GPU, and 2 at least: with
             one, Triton's bounded queue forgets to wake up
@@ -139,10 +141,11 @@ def serving_config(
 
     signature = artifact.manifest.signature
     tensors = wire_tensors(signature)
-    plan = None
-    if options.backend == "tensorrt":
-        plan = PlanFacts.of(artifact.manifest)
+    plan = PlanFacts.of(artifact.manifest) if artifact.manifest.format == FORMAT else None
+    if plan is not None:
         options = plan_options(options, plan)
+    elif options.backend == "tensorrt":
+        options = replace(options, instances=options.instances or PLAN_INSTANCES)
     once = artifact.manifest.layout == "user_once"
     ragged = options.backend == "python" or (options.backend == "onnxruntime" and once)
     config = pb.ModelConfig(
@@ -191,15 +194,15 @@ def serving_config(
     )
     if ragged and options.backend == "onnxruntime":
         _set_ragged(config, ragged_source(signature).name)
+    buckets = serving_buckets(options) if plan is None else plan.buckets
     if options.accelerator != "none":
         on_gpus(config, options.gpus)
-        sizes = sorted({*options.warm_up_candidates, options.max_candidates})
-        accelerate(config, options.accelerator, signature, Buckets(tuple(sizes)))
+        accelerate(config, options.accelerator, signature, buckets)
         if options.backend == "python":
             accelerate_python(config)
     _set_parameters(config, artifact, options, artifacts)
-    if plan is not None:
-        use_plan(config, signature, plan.buckets, profiles=len(plan.profiles))
+    if options.backend == "tensorrt":
+        use_plan(config, signature, buckets, profiles=1 if plan is None else len(plan.profiles))
     return config
 
 

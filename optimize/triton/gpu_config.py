@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from optimize.buckets import Buckets
     from optimize.tensorrt.plan import PlanFacts
+    from optimize.tensorrt.profiles import Profile
     from optimize.triton.config import ServingOptions
     from rankers.features import Signature
     from rankers.wire import WireTensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Accelerator = Literal["none", "cuda", "tensorrt"]
 PLATFORM = "tensorrt_plan"
 # Each holds buffers of every bucket; with one, Triton's bounded queue forgets to wake up.
-_PLAN_INSTANCES = 2
+PLAN_INSTANCES = 2
 ENGINE_CACHE = "/tmp/rankserve-engines"  # noqa: S108 - inside the server's container
 
 
@@ -125,6 +126,24 @@ def accelerate(
             chosen.parameters[name] = value
 
 
+def engine_profile(options: ServingOptions, signature: Signature) -> Profile:
+    """Return the profile of the engine that the serving image builds of an ONNX artifact."""
+    from optimize.tensorrt.building import engine_profiles
+
+    buckets = serving_buckets(options)
+    (profile,) = engine_profiles(
+        signature, buckets, usual=buckets.usual(), requests=options.max_batch_size, mode="one"
+    )
+    return profile
+
+
+def serving_buckets(options: ServingOptions) -> Buckets:
+    """Return the sizes that a server warms, and its largest."""
+    from optimize.buckets import Buckets
+
+    return Buckets(tuple(sorted({*options.warm_up_candidates, options.max_candidates})))
+
+
 def plan_options(options: ServingOptions, facts: PlanFacts) -> ServingOptions:
     """Return how a plan is served: by what it was built for, whatever else was asked for.
 
@@ -133,7 +152,7 @@ def plan_options(options: ServingOptions, facts: PlanFacts) -> ServingOptions:
     sizes = [each for each in facts.sizes if each <= options.max_candidates]
     return replace(
         options,
-        instances=options.instances or _PLAN_INSTANCES,
+        instances=options.instances or PLAN_INSTANCES,
         max_batch_size=facts.requests,
         max_candidates=min(options.max_candidates, facts.buckets.greatest),
         warm_up_candidates=tuple(sizes or facts.sizes[:1]),

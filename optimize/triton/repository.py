@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 _FORMATS: dict[Backend, tuple[str, ...]] = {
     "python": ("onnx", "openvino", *SERVED_BY_TORCH),
     "onnxruntime": ("onnx",),
-    "tensorrt": ("tensorrt",),
+    "tensorrt": ("tensorrt", "onnx"),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -123,8 +123,7 @@ def deploy(
         apart = config_name is not None or bool(others)
         asked = reversed(numbers) if apart else numbers[-1:]
         version = next(
-            (each for each in asked if holds(model / str(each), artifact, options.backend)),
-            newest + 1,
+            (each for each in asked if holds(model / str(each), artifact, options)), newest + 1
         )
         present = sorted({*numbers, version})
         served = {served_version(each, newest) for each in others}
@@ -138,11 +137,11 @@ def deploy(
             return config_text(message)
 
         if not model.is_dir():
-            _place_first(artifact, model, config(kept), options.backend, aside)
+            _place_first(artifact, model, config(kept), options, aside)
         elif version not in numbers:
             hold_versions(others, newest)
             with new_folder(model / str(version), beside=aside) as folder:
-                write_version(artifact, folder, options.backend)
+                write_version(artifact, folder, options)
                 # The config comes before the rename. It names what every version holds, the new one
                 # too, and the old version, which it serves until then, has the same features. Where
                 # it says which version it serves, it comes when that is there.
@@ -180,12 +179,12 @@ def deployed_models(repository: Path) -> list[str]:
 
 
 def _place_first(
-    artifact: Artifact, model: Path, config: str, backend: Backend, aside: Path
+    artifact: Artifact, model: Path, config: str, options: ServingOptions, aside: Path
 ) -> None:
     with new_folder(model, beside=aside) as folder:
         version = folder / "1"
         version.mkdir()
-        write_version(artifact, version, backend)
+        write_version(artifact, version, options)
         (folder / CONFIG).write_text(config)
 
 

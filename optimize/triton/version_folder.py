@@ -22,12 +22,13 @@ from rankers.wire import pack_request, wire_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optimize.triton.config import Backend
+    from optimize.triton.config import ServingOptions
     from rankers.features import Signature
     from rankers.requests import Columns, RequestBatch
 
 BACKEND_MODEL = Path(__file__).parent / "python_backend" / "model.py"
 NATIVE_MODEL = "model.onnx"  # where Triton's ONNX Runtime backend looks
+BUILD = "build-engine.sh"
 # The lineage step of a graph that takes wire tensors. Raise the form when the graph changes: what
 # was deployed in an older form is then no longer taken for the same.
 _STEP = "wire_graph"
@@ -36,15 +37,15 @@ _ALONE = ((1,), (2,), (37,))
 _JOINED = (*_ALONE, (3, 1, 30))
 
 
-def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
+def write_version(artifact: Artifact, folder: Path, options: ServingOptions) -> None:
     """Write a version into an empty folder.
 
     Args:
-        artifact: A flat or user-once artifact; of ONNX for ``onnxruntime``, a plan for
-            ``tensorrt``, which is copied as it is.
+        artifact: A flat or user-once artifact; of ONNX for ``onnxruntime``.
         folder: Where it goes.
-        backend: ``python`` gets the artifact and `BACKEND_MODEL`; ``onnxruntime`` the artifact with
-            its graph made to take wire tensors, sealed again.
+        options: The backend ``python`` gets the artifact and `BACKEND_MODEL`; ``onnxruntime`` the
+            artifact with its graph made to take wire tensors, sealed again; ``tensorrt`` a plan as
+            it is, or the graph that its engine is built of, with the script that does.
 
     Raises:
         UserError: The artifact changed since it was opened, or it has no wire form.
@@ -55,13 +56,15 @@ def write_version(artifact: Artifact, folder: Path, backend: Backend) -> None:
         shutil.copyfile(artifact.folder / name, target)
     # What was copied is what was checked when the artifact was opened, or it goes no further.
     copied = open_artifact(folder)
-    if backend == "python":
+    if options.backend == "python":
         shutil.copyfile(BACKEND_MODEL, folder / BACKEND_MODEL.name)
-    elif backend == "onnxruntime":
+    elif options.backend == "onnxruntime":
         _make_native(copied)
+    elif artifact.manifest.format == "onnx":
+        _make_buildable(copied, options)
 
 
-def holds(folder: Path, artifact: Artifact, backend: Backend) -> bool:
+def holds(folder: Path, artifact: Artifact, options: ServingOptions) -> bool:
     """Whether a version is this artifact behind this backend, undamaged."""
     try:
         manifest = open_artifact(folder).manifest
@@ -69,10 +72,13 @@ def holds(folder: Path, artifact: Artifact, backend: Backend) -> bool:
         return False
     if _deployed_key(manifest.to_json()) != artifact_key(artifact):
         return False
-    if backend == "onnxruntime":
-        return manifest.layout == "wire" and manifest.lineage[-1].options["form"] == _FORM
-    if backend == "tensorrt":
-        return True
+    formed = manifest.layout == "wire" and manifest.lineage[-1].options["form"] == _FORM
+    if options.backend == "onnxruntime":
+        return formed
+    if options.backend == "tensorrt":
+        return manifest.format == "tensorrt" or (
+            formed and (folder / BUILD).read_text() == _build_script(artifact, options)
+        )
     model = folder / BACKEND_MODEL.name
     return model.is_file() and model.read_bytes() == BACKEND_MODEL.read_bytes()
 
@@ -103,11 +109,50 @@ def _deployed_key(manifest: dict[str, Any]) -> str:
     return key
 
 
+def _make_buildable(copied: Artifact, options: ServingOptions) -> None:
+    """Turn a copied artifact into the graph of an engine, with the script that builds it."""
+    from tempfile import TemporaryDirectory
+
+    from optimize.tensorrt.dense import write_dense
+    from optimize.triton.gpu_config import serving_buckets
+
+    started = time.perf_counter()
+    with TemporaryDirectory(dir=copied.folder.parent) as aside:
+        graph = write_dense(copied, Path(aside), serving_buckets(options).sizes[:2])
+        copied.model_path.unlink()
+        shutil.move(graph, copied.folder / NATIVE_MODEL)
+    (copied.folder / BUILD).write_text(_build_script(copied, options))
+    manifest = replace(copied.manifest, model=NATIVE_MODEL, layout="wire", settings={})
+    lineage = (*manifest.lineage, _wire_step(copied, started))
+    seal(copied.folder, replace(manifest, lineage=lineage))
+
+
+def _build_script(artifact: Artifact, options: ServingOptions) -> str:
+    from optimize.tensorrt.building import BuildOptions
+    from optimize.tensorrt.script import engine_script
+    from optimize.triton.gpu_config import engine_profile
+
+    manifest = artifact.manifest
+    profile = engine_profile(options, manifest.signature)
+    return engine_script(NATIVE_MODEL, profile, BuildOptions(), name=manifest.name)
+
+
+def _wire_step(copied: Artifact, started: float) -> Step:
+    from optimize.versions import library_versions
+
+    return Step(
+        stage=_STEP,
+        options={"form": _FORM, "manifest": artifact_key(copied)},
+        source=copied.key,
+        versions=library_versions("onnx"),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
 def _make_native(copied: Artifact) -> None:
     """Turn a copied artifact into its wire form, in place, and prove that it scores the same."""
     from optimize.runtimes import open_predictor
     from optimize.triton.wire_graph import write_graph
-    from optimize.versions import library_versions
 
     started = time.perf_counter()
     signature, once = copied.manifest.signature, copied.manifest.layout == "user_once"
@@ -121,14 +166,7 @@ def _make_native(copied: Artifact) -> None:
     write_graph(
         ragged_model if once else wire_model, copied.model_path, copied.model_path, signature
     )
-    step = Step(
-        stage=_STEP,
-        options={"form": _FORM, "manifest": artifact_key(copied)},
-        source=copied.key,
-        versions=library_versions("onnx"),
-        seconds=round(time.perf_counter() - started, 3),
-    )
-    manifest = replace(plain, layout="wire", lineage=(*plain.lineage, step))
+    manifest = replace(plain, layout="wire", lineage=(*plain.lineage, _wire_step(copied, started)))
     pack = pack_ragged if once else _pack_alone
     _check_scores(seal(copied.folder, manifest), batches, expected, pack)
 

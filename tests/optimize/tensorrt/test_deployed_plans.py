@@ -80,14 +80,16 @@ class TestDeploy:
         other = make_plan(tmp_path / "other", "buckets")
         assert deployed(other, repository).version == 2
 
-    def test_a_plan_goes_behind_no_other_backend_nor_another_artifact_behind_tensorrt(
-        self, plan, tmp_path
-    ):
-        with pytest.raises(UserError, match=r"behind the backend 'python'.*--backend tensorrt"):
-            deploy(plan, tmp_path / "models", "tiny", ungated=True)
+    def test_a_plan_goes_behind_no_other_backend(self, plan, tmp_path):
+        for backend in ("python", "onnxruntime"):
+            with pytest.raises(UserError, match=rf"behind the backend '{backend}'.*--backend tens"):
+                deploy(
+                    plan, tmp_path / "models", "tiny",
+                    options=ServingOptions(backend=backend), ungated=True,
+                )  # fmt: skip
+
+    def test_nor_another_artifact_into_its_place(self, plan, tmp_path):
         graph = open_artifact(plan.folder.parent / "graph")
-        with pytest.raises(UserError, match=r"onnx artifact cannot be deployed behind .*tensorrt"):
-            deployed(graph, tmp_path / "models")
         deployed(plan, tmp_path / "models")
         with pytest.raises(UserError, match="deployed behind the backend 'tensorrt'"):
             deploy(graph, tmp_path / "models", "tiny", ungated=True)
