@@ -62,7 +62,7 @@ class FactorTables:
         default=256, metadata={"help": "tables of fewer rows stay: their bytes are few"}
     )
     steps: int = field(default=100, metadata={"help": "of fine-tuning by distillation; 0 for none"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "of the fine-tuning"})
+    learning_rate: float = field(default=3e-4, metadata={"help": "of the fine-tuning"})
     labels_weight: float = field(
         default=0.0, metadata={"help": "of a loss on labels, beside 1 for the original's scores"}
     )

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from optimize.flat_graph import arguments, aten, dimension
+from optimize.flat_graph import aten
+from optimize.tables.bags import end_of_bag
 from optimize.tables.budget import Form, allocate, least_bytes
 from optimize.tables.codes import row_errors
 from optimize.tables.factors import (
@@ -46,6 +47,7 @@ Method = Literal["low_rank", "quotient_remainder"]
 _AS_IT_IS = "kept by the budget"
 # So many rows of zeros that no one says are padding are kept as exactly.
 _FEW_ZEROS = 4
+_SAID = ("rank", "remainders", "score_error", "read_error")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Factored:
         score_error: Root of the mean square by which scores move for it, estimated before
             fine-tuning; a logit's move counts by the root of p (1 - p), so that half of the square
             is the divergence.
+        read_error: ``|new - old| / |old|`` of rows as they are read, by root mean squares.
         learns: Names of the parameters that fine-tuning may change.
     """
 
@@ -66,12 +69,13 @@ class Factored:
     rank: int = 0
     remainders: int = 0
     score_error: float = 0.0
+    read_error: float = 0.0
     learns: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
         said = self.report.to_json()
-        return said | {x: getattr(self, x) for x in ("rank", "remainders", "score_error")}
+        return said | {x: getattr(self, x) for x in _SAID}
 
 
 def factor_tables(
@@ -102,9 +106,11 @@ def factor_tables(
         UserError: The share cannot be reached; the message says what can.
     """
     free = [each for each in tables if each.name not in left]
-    padding = {x.name: _exact_rows(graph, x, signature) for x in free}
-    reads = {x.name: _without(reads[x.name], padding[x.name]) for x in free}
-    forms = {x.name: _forms(x, reads[x.name], method, len(padding[x.name])) for x in free}
+    exact: dict[str, Tensor] = {}
+    if method == "quotient_remainder":
+        exact = {x.name: _exact_rows(graph, x, signature) for x in free}
+        reads = {x.name: _without(reads[x.name], exact[x.name]) for x in free}
+    forms = {x.name: _forms(x, reads[x.name], method, len(exact.get(x.name, ()))) for x in free}
     before = sum(each.bytes for each in free)
     if least_bytes(forms) > share * before:
         raise UserError(
@@ -122,7 +128,7 @@ def factor_tables(
         elif method == "low_rank":
             found.append(_narrow(graph, table, reads[table.name], form, shapes))
         else:
-            found.append(_compose(graph, table, reads[table.name], form, padding[table.name]))
+            found.append(_compose(graph, table, reads[table.name], form, exact[table.name]))
     graph.clean()
     return found
 
@@ -170,7 +176,7 @@ def _narrow(
     weight = _parameter(graph, f"{name}_basis", basis.T)  # [D, k], as a layer holds it
     call = graph.module.graph.call_function
     for node in table.lookups:
-        end = _end_of_bag(node, shapes)
+        end = end_of_bag(node, shapes)
         with graph.module.graph.inserting_before(node):
             narrow = call(aten.embedding.default, (source, lookup_ids(node)))
         node.replace_all_uses_with(narrow)
@@ -182,46 +188,8 @@ def _narrow(
             wide = call(aten.linear.default, (last, held))
         for user in [each for each in last.users if each is not wide]:
             user.replace_input_with(last, wide)
-    errors = row_errors(table.weight, rows @ basis)
-    report = TableReport.changed(table, _width(table), form.bytes, errors)
-    report = replace(report, lookup_bytes_after=rows.element_size() * form.size)
-    return Factored(report, rank=form.size, score_error=form.error**0.5, learns=(weight,))
-
-
-def _end_of_bag(lookup: Node, shapes: Mapping[Node, Shape]) -> Node:
-    """Return the last sum over rows that a lookup's rows go into by linear steps alone.
-
-    The lookup itself if there is none. Steps take all columns of a row alike.
-    """
-    end = node = lookup
-    while len(node.users) == 1 and node in shapes:
-        (user,) = node.users
-        given = arguments(user)
-        rank = len(shapes[node])
-        if user.target in {aten.sum.dim_IntList, aten.mean.dim}:
-            over = [dimension(each, rank) for each in given["dim"] or ()]
-            if not over or rank - 1 in over or given.get("dtype") is not None:
-                return end
-            end = user
-        elif not _scales(user, node, given, shapes):
-            return end
-        node = user
-    return end
-
-
-def _scales(user: Node, node: Node, given: dict[str, Any], shapes: Mapping[Node, Shape]) -> bool:
-    """Whether a node multiplies each row ``[…, D]`` of another by a number of its own."""
-    if user.target is aten.masked_fill.Scalar:
-        by = given["mask"] if given["self"] is node and given["value"] == 0 else node
-    elif user.target in {aten.mul.Tensor, aten.div.Tensor} and given["self"] is node:
-        by = given["other"]
-    elif user.target is aten.mul.Tensor:
-        by = given["self"]
-    else:
-        return False
-    if isinstance(by, int | float):
-        return True
-    return by is not node and by in shapes and (not shapes[by] or shapes[by][-1] == 1)
+    made = _factored(table, rows @ basis, reads, form, rows.element_size() * form.size)
+    return replace(made, rank=form.size, learns=(weight,))
 
 
 def _compose(
@@ -234,7 +202,6 @@ def _compose(
         _parameter(graph, f"{name}_{kind}", each)
         for kind, each in (("quotients", left), ("remainders", right))
     )
-    kept = table.weight[exact]
     held = [
         graph.constant(f"{name}_row_{x}", table.weight[x].clone(), before) for x in exact.tolist()
     ]
@@ -256,10 +223,25 @@ def _compose(
         node.replace_all_uses_with(rows)
         graph.module.graph.erase_node(node)
     now = combined(left, right, len(table.weight))
-    now[exact] = kept
-    report = TableReport.changed(table, _width(table), form.bytes, row_errors(table.weight, now))
-    report = replace(report, lookup_bytes_after=2 * left.nbytes / len(left))
-    return Factored(report, remainders=form.size, score_error=form.error**0.5, learns=names)
+    now[exact] = table.weight[exact]
+    made = _factored(table, now, reads, form, 2 * left[0].nbytes)
+    return replace(made, remainders=form.size, learns=names)
+
+
+def _factored(
+    table: Table, now: Tensor, reads: TableReads, form: Form, lookup_bytes: int
+) -> Factored:
+    """Say what became of a table whose rows are now others."""
+    width = str(table.weight.dtype).removeprefix("torch.")
+    report = TableReport.changed(table, width, form.bytes, row_errors(table.weight, now))
+    lost, whole = (
+        float(second_moment(x, reads.share).trace()) for x in (now - table.weight, table.weight)
+    )
+    return Factored(
+        replace(report, lookup_bytes_after=lookup_bytes),
+        score_error=form.error**0.5,
+        read_error=(lost / whole) ** 0.5 if whole else 0.0,
+    )
 
 
 def _parameter(graph: FlatGraph, name: str, value: Tensor) -> str:
@@ -275,7 +257,3 @@ def _parameter(graph: FlatGraph, name: str, value: Tensor) -> str:
 
 def _name(table: Table) -> str:
     return "table_" + "".join(x if x.isalnum() else "_" for x in table.name)
-
-
-def _width(table: Table) -> str:
-    return str(table.weight.dtype).removeprefix("torch.")

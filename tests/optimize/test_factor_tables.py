@@ -10,6 +10,7 @@ import onnx
 import pytest
 import table_rankers
 import torch
+from torch import nn
 
 from optimize.build import run_stage
 from optimize.capture import capture
@@ -20,6 +21,8 @@ from optimize.stages.factor_tables import REPORT
 from optimize.tables.program import open_tables
 from optimize.torch_program import load_program
 from rankers.errors import UserError
+from rankers.features import Feature, Signature
+from rankers.ranker import Ranker
 
 METHODS = ("low_rank", "quotient_remainder")
 RANKS = {"user": 3, "item": 5, "tags": 4, "region": 2}
@@ -62,6 +65,15 @@ def factored(request, flat, store):
     return run_stage("factor_tables", options, flat, store, data=flat)
 
 
+@pytest.fixture(scope="module", params=METHODS)
+def split(request, flat, store):
+    """Factored after the user's part was split; as a program and in ONNX."""
+    once = run_stage("user_once", {"when": "always"}, flat, store)
+    options = UNTUNED | {"method": request.param}
+    artifact = run_stage("factor_tables", options, once, store, data=flat)
+    return artifact, run_stage("export_onnx", {}, artifact, store)
+
+
 def scores(artifact, batch):
     return open_predictor(artifact)(artifact.manifest.columns_of(batch))
 
@@ -92,26 +104,21 @@ class TestScores:
         batch.user["tags"][:] = 0
         np.testing.assert_allclose(scores(artifact, batch), scores(simple, batch), atol=2e-4)
 
-    def test_the_onnx_graph_gives_the_programs(self, factored, store):
-        exported = run_stage("export_onnx", {}, factored, store)
+    def test_before_the_users_part_is_split(self, factored, store):
+        once = run_stage("user_once", {"when": "always"}, factored, store)
+        batch = sample_requests(table_rankers.SIGNATURE, [5, 1, 9])
+        assert once.manifest.layout == "user_once"
+        np.testing.assert_allclose(scores(once, batch), scores(factored, batch), atol=2e-5)
+
+    def test_after_it_and_in_onnx(self, split, flat, store):
+        artifact, exported = split
+        assert exported.manifest.layout == "user_once"
         for counts in ([1], [20, 3, 30]):
             batch = sample_requests(table_rankers.SIGNATURE, counts)
             np.testing.assert_allclose(
-                scores(exported, batch), scores(factored, batch), atol=2e-5, rtol=2e-5
+                scores(exported, batch), scores(artifact, batch), atol=2e-5, rtol=2e-5
             )
-
-    def test_before_and_after_the_users_part_is_split(self, factored, flat, store):
-        method = report_of(factored)["method"]
-        batch = sample_requests(table_rankers.SIGNATURE, [5, 1, 9])
-        before = run_stage("user_once", {"when": "always"}, factored, store)
-        once = run_stage("user_once", {"when": "always"}, flat, store)
-        options = UNTUNED | {"method": method}
-        after = run_stage("factor_tables", options, once, store, data=flat)
-        assert after.manifest.layout == before.manifest.layout == "user_once"
-        np.testing.assert_allclose(scores(before, batch), scores(factored, batch), atol=2e-5)
-        exported = run_stage("export_onnx", {}, after, store)
-        np.testing.assert_allclose(scores(exported, batch), scores(after, batch), atol=2e-5)
-        assert np.corrcoef(scores(after, batch), scores(flat, batch))[0, 1] > 0.5
+        assert np.corrcoef(scores(artifact, batch), scores(flat, batch))[0, 1] > 0.5
 
     def test_codes_come_after(self, factored, store):
         small = run_stage("quantize_tables", {"min_rows": 8}, factored, store)
@@ -175,41 +182,90 @@ class TestTables:
         assert {(9, 6, rank["item"]), (9, 4, rank["tags"]), (9, rank["tags"])} <= shapes
         assert not {(9, 6, 16), (9, 4, 12)} & shapes
 
-    def test_ids_are_divided_as_whole_numbers(self, flat, store):
+    def test_ids_are_divided_as_whole_numbers(self, split):
         """As floats they would be wrong above 2^24."""
-        options = UNTUNED | {"method": "quotient_remainder"}
-        artifact = run_stage("factor_tables", options, flat, store, data=flat)
-        exported = run_stage("export_onnx", {}, artifact, store)
+        artifact, exported = split
+        divided = report_of(artifact)["method"] == "quotient_remainder"
         operators = [each.op_type for each in onnx.load(exported.model_path).graph.node]
-        assert "Div" in operators
+        assert ("Div" in operators) == divided
         assert "Floor" not in operators
 
+    def test_a_part_does_not_take_the_old_table_along(self, factored):
+        """As a view of it would, in the file too."""
+        for name, each in held_by(factored).items():
+            assert each.untyped_storage().nbytes() == each.nbytes, name
 
+
+class Squares(nn.Module):
+    """Fewer columns make its scores smaller on average, which can be learnt."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(260, 8, padding_idx=0)
+        self.other = nn.Embedding(260, 8)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, item, user):
+        return self.out(self.table(item) ** 2 + self.other(user)).squeeze(1)
+
+
+@pytest.fixture(scope="module")
+def squares(store):
+    torch.manual_seed(0)
+    signature = Signature(
+        (
+            Feature("user", "int64", side="user", cardinality=260),
+            Feature("item", "int64", side="item", cardinality=260),
+        ),
+        score="logit",
+    )
+    calibration = sample_requests(signature, [20] * 150)
+    evaluation = sample_requests(signature, [7] * 10)
+    labels = np.tile(np.float32([0, 1]), 35)
+    ranker = Ranker(
+        "squares",
+        Squares().eval(),
+        signature,
+        dataclasses.replace(evaluation, labels=labels),
+        calibration=calibration,
+    )
+    return capture(ranker, store, candidates=(1,))
+
+
+@pytest.mark.parametrize("method", METHODS)
 class TestFineTuning:
-    def test_it_lowers_the_loss_and_leaves_padding_and_other_tables(self, factored, flat, store):
-        method = report_of(factored)["method"]
-        options = {"method": method, "share": 0.6, "steps": 40, "learning_rate": 3e-3}
-        tuned = run_stage("factor_tables", options, flat, store, data=flat)
-        (said,) = report_of(tuned)["fine_tuning"]
+    def tuned(self, method, squares, store, steps):
+        options = {"method": method, "share": 0.5, "tables": "table", "learning_rate": 3e-3}
+        return run_stage("factor_tables", options | {"steps": steps}, squares, store, data=squares)
+
+    def test_it_lowers_the_loss(self, method, squares, store):
+        artifact = self.tuned(method, squares, store, 60)
+        (said,) = report_of(artifact)["fine_tuning"]
         assert said["loss_after"] < 0.95 * said["loss_before"]
-        assert "held-out loss" in tuned.manifest.notes[-1]
-        before, after, original = held_by(factored), held_by(tuned), held_by(flat)
-        if method == "low_rank":
-            changed, same = "table_item_basis", "table_item_low_rank"
-        else:
-            changed, same = "table_item_quotients", "table_item_row_0"
-        assert not torch.equal(before[changed], after[changed])
-        assert torch.equal(before[same], after[same])
-        for each in ("word", "kind"):
-            (kept,) = (x for key, x in after.items() if key.endswith(f"{each}.weight"))
-            (was,) = (x for key, x in original.items() if key.endswith(f"{each}.weight"))
-            assert torch.equal(kept, was)
-        graph, _ = open_tables(tuned)
-        columns = sample_requests(table_rankers.SIGNATURE, [9]).flat()
-        columns["history"][:] = 0
-        values = graph.run({name: torch.from_numpy(x) for name, x in columns.items()})
-        made = [x for x in values.values() if isinstance(x, torch.Tensor)]
-        assert any(x.shape[:2] == (9, 6) and x.dim() == 3 and not x.any() for x in made)
+        assert "held-out loss" in artifact.manifest.notes[-1]
+
+    def test_padding_narrow_rows_and_other_tables_stay(self, method, squares, store):
+        before, after = (held_by(self.tuned(method, squares, store, x)) for x in (0, 60))
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        new = {
+            "low_rank": {"table_table_basis"},
+            "quotient_remainder": {"table_table_quotients", "table_table_remainders"},
+        }[method]
+        assert changed == new | {"ranker.out.weight", "ranker.out.bias"}
+        graph, _ = open_tables(self.tuned(method, squares, store, 60))
+        values = graph.run({"user": torch.arange(9), "item": torch.zeros(9, dtype=torch.int64)})
+        wide = [
+            x
+            for x in values.values()
+            if isinstance(x, torch.Tensor) and x.shape == (9, 8) and x.is_floating_point()
+        ]
+        assert any(not x.any() for x in wide)
+
+    def test_what_it_costs_is_estimated(self, method, squares, store):
+        """Half the square of the error is the loss that fine-tuning begins with."""
+        said = report_of(self.tuned(method, squares, store, 60))
+        (error,) = (x["score_error"] for x in said["tables"] if not x["reason"])
+        assert 0.4 < error**2 / 2 / said["fine_tuning"][0]["loss_before"] < 2.5
 
 
 class TestMistakes:
