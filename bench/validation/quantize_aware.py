@@ -10,7 +10,6 @@ bootstrap over requests. Nothing is timed, so a busy machine gives the same.
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -137,7 +136,7 @@ def describe(name: str, way: str, one: dict[str, Any], metric: str = "auc") -> s
 )
 @click.option("--steps", type=click.IntRange(1), default=200, show_default=True)
 @click.option(
-    "--work", type=click.Path(path_type=Path), required=True, help="Trained rankers are kept here."
+    "--work", type=click.Path(path_type=Path), required=True, help="What is made is kept here."
 )
 @click.option(
     "--out",
@@ -157,8 +156,7 @@ def main(
     for name in rankers:
         if name not in found:
             checkpoint = str(trained(name, work))
-            with TemporaryDirectory() as store:
-                found[name] = round_and_judge(checkpoint, steps, Path(store))
+            found[name] = round_and_judge(checkpoint, steps, work / f"{name}-aware")
             hand_over(result, out, as_json=False)
         for way, one in found[name]["ways"].items():
             click.echo(describe(name, way, one), err=as_json)

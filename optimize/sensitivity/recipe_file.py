@@ -7,6 +7,7 @@ graph and was not measured stays as it is.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from optimize.build import run_stage
@@ -16,26 +17,21 @@ from optimize.sensitivity.onnx_layers import layers_in
 from rankers.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from optimize.artifact import Artifact
+    from optimize.gate_limits import ParityLimits, QualityLimits
     from optimize.sensitivity.budget import Budget
     from optimize.sensitivity.greedy import MixedPrecision
     from optimize.sensitivity.layers import Layer
     from optimize.sensitivity.loss import Loss
 
-# Scores may move so many times as far as they did when the choice was measured: of other requests
-# the largest change is larger, and what is wrong is far larger.
+# Its limits are the written recipe's: what is written makes a ranker small, and is judged as that.
+_LIMITS_OF = "cpu-small"
+# Scores may move so many times as far as they did when the choice was measured, if that is further
+# than the limits: of other requests the largest change is larger, and what is wrong is far larger.
 _ROOM = 4
-_LEAST_MOVE = 1e-4
-_QUALITY = {
-    "auc": 5e-4,
-    "gauc": 1e-3,
-    "ndcg_at_10": 2e-3,
-    "logloss": 1e-3,
-    "calibration_error": 2e-3,
-}
 
 
 def write_recipe(
@@ -101,30 +97,32 @@ def _text(choice: MixedPrecision, ranker: str, stages: Sequence[dict[str, Any]])
         "",
     ]
     for each in stages:
-        lines += ["[[stages]]", *(f"{name} = {_value(x)}" for name, x in each.items()), ""]
-    lines += ["[gates.parity]", *(f"{name} = {_value(x)}" for name, x in _parity(loss).items()), ""]
-    lines += ["[gates.quality]"]
-    also = {}
-    for name, limit in (_QUALITY | _held(choice.budget)).items():
-        if name in _QUALITY:
-            lines.append(f"{name} = {_value(limit)}")
-        else:
-            also[name] = limit
-    if also:
-        lines.append(f"also = {_value(also)}")
+        lines += ["[[stages]]", *_assigned(each), ""]
+    gates = load_recipe(_LIMITS_OF).gates
+    lines += ["[gates.parity]", *_assigned(_parity(loss, gates.parity)), ""]
+    lines += ["[gates.quality]", *_assigned(_quality(choice.budget, gates.quality))]
     return "\n".join(lines) + "\n"
 
 
-def _parity(loss: Loss) -> dict[str, Any]:
+def _parity(loss: Loss, usual: ParityLimits) -> dict[str, Any]:
     return {
-        "max_abs": float(f"{max(_LEAST_MOVE, _ROOM * loss.largest_change):.2g}"),
-        "mean_abs": float(f"{max(_LEAST_MOVE, _ROOM * loss.mean_change):.2g}"),
-        "candidates": [1, 2, 37, 200, 700],
+        "max_abs": max(usual.max_abs, float(f"{_ROOM * loss.largest_change:.2g}")),
+        "mean_abs": max(usual.mean_abs, float(f"{_ROOM * loss.mean_change:.2g}")),
+        "candidates": list(usual.candidates),
     }
 
 
-def _held(budget: Budget) -> dict[str, float]:
-    return {} if budget.metric is None else {budget.metric: budget.limit}
+def _quality(budget: Budget, usual: QualityLimits) -> dict[str, Any]:
+    """Return the usual limits, with the budget's own in place of its metric's."""
+    limits = usual.by_metric | ({} if budget.metric is None else {budget.metric: budget.limit})
+    named = {each.name for each in fields(usual)}
+    also = {name: limit for name, limit in limits.items() if name not in named}
+    found: dict[str, Any] = {name: x for name, x in limits.items() if name in named}
+    return found | ({"also": also} if also else {})
+
+
+def _assigned(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {_value(x)}" for name, x in values.items()]
 
 
 def _value(value: Any) -> str:
