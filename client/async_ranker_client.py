@@ -133,8 +133,8 @@ class AsyncRankerClient(Ranking):
         began = time.monotonic()
         asked = self._questions(served, requests)
         inbox = AsyncInbox()
-        bodies = [question.body for questions in asked for question in questions]
-        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell, waiting=inbox)
+        flat = [question for questions in asked for question in questions]
+        gathering = Gathering(self._fleet, flat, timeout_s, at_once, inbox.tell, waiting=inbox)
         await _until_done(gathering, inbox)
         scores = merged(asked, gathering.answers)
         self._took(began)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from client.completions import Ended, Metadata
     from client.discovery import Names
+    from client.gathering import Asked
     from client.inbox import Waiting
     from client.policies import Policies
     from client.served_model import ServedModel
@@ -173,11 +174,11 @@ class Fleet:
         """Whether there is one replica, no limit and no trace: nothing to choose or to learn."""
         return self._simple and not self.policies.limit and self.tracing is None
 
-    def ask_alone(self, body: Callable[[float], bytes], timeout_s: float) -> Any:
-        """Ask the only replica, by the shortest way; return the ``ModelInferResponse``.
+    def ask_alone(self, question: Asked, timeout_s: float) -> Any:
+        """Ask the only replica, by the shortest way; return what was read of its answer.
 
         Args:
-            body: Makes the request's bytes, given how long the server may keep it.
+            question: What to ask.
             timeout_s: How long the answer may take. Without any time left nothing is sent.
 
         Raises:
@@ -187,7 +188,8 @@ class Fleet:
             self.counts["requests"] += 1
             self.counts["calls"] += timeout_s > 0
         try:
-            return self.endpoints[0].calls(body(timeout_s), timeout_s)
+            ended = self.endpoints[0].calls.ask(question.body(timeout_s), timeout_s)
+            return question.read(ended.answer())
         except TimeoutError:
             if timeout_s > 0:
                 self.count("late")

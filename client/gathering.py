@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from client.fleet import Fleet
     from client.inbox import Waiting
 
+
+class Asked(Protocol):
+    """A question: its bytes, given how long the server may keep it, and what an answer means."""
+
+    def body(self, timeout_s: float) -> bytes:
+        """Return the request."""
+        ...
+
+    def read(self, response: bytes) -> Any:
+        """Return what the answer says.
+
+        Raises:
+            CallFailed: It is no answer.
+            RankClientError: The model failed.
+        """
+        ...
+
+
 Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
 
 
@@ -25,13 +43,12 @@ class Gathering:
 
     Args:
         fleet: Whom to ask.
-        bodies: What to ask: each makes a request's bytes, given how long the server may keep it.
+        questions: What to ask.
         timeout_s: For all of them together.
         at_once: How many may be under way.
         tell: Is told of ends by any thread; hands them to `advance` on the caller's own.
         waiting: Who waits for calls on the caller's own thread.
         keep: Go on with the others when one fails, and keep how it did.
-        read: Makes an answer of a question's ``ModelInferResponse``, or raises `RankClientError`.
 
     Attributes:
         failures: Of questions that got no answer, if they are kept.
@@ -40,28 +57,27 @@ class Gathering:
     def __init__(
         self,
         fleet: Fleet,
-        bodies: Sequence[Callable[[float], bytes]],
+        questions: Sequence[Asked],
         timeout_s: float,
         at_once: int,
         tell: Callable[[Heard], None],
         *,
         waiting: Waiting | None = None,
         keep: bool = False,
-        read: Callable[[int, Any], Any] | None = None,
     ) -> None:
-        self._fleet, self._bodies, self._tell, self._waiting = fleet, bodies, tell, waiting
+        self._fleet, self._questions, self._tell, self._waiting = fleet, questions, tell, waiting
         self._timeout_s, self._at_once = timeout_s, at_once
         self._deadline = time.monotonic() + timeout_s
         self._open: dict[int, Attempts] = {}
         self._next = 0
-        self._answers: list[Any] = [None] * len(bodies)
-        self._keep, self._read = keep, read
+        self._answers: list[Any] = [None] * len(questions)
+        self._keep = keep
         self.failures: dict[int, RankClientError] = {}
 
     @property
     def done(self) -> bool:
         """Whether all are answered."""
-        return not self._open and self._next == len(self._bodies)
+        return not self._open and self._next == len(self._questions)
 
     @property
     def wait_s(self) -> float:
@@ -71,7 +87,7 @@ class Gathering:
 
     @property
     def answers(self) -> list[Any]:
-        """The ``ModelInferResponse`` of each, or what was read of it; None of those that failed."""
+        """What was read of each one's answer; None of those that failed."""
         return self._answers
 
     def advance(self, heard: Heard | None = None) -> None:
@@ -90,12 +106,12 @@ class Gathering:
             for question in list(self._open):
                 self._open[question].woke(now)
                 self._look(question)
-        while len(self._open) < self._at_once and self._next < len(self._bodies):
+        while len(self._open) < self._at_once and self._next < len(self._questions):
             self._begin(self._next, now)
             self._next += 1
 
     def _begin(self, question: int, now: float) -> None:
-        body = self._bodies[question]
+        body = self._questions[question].body
 
         def send(place: int, attempt: int) -> None:
             left_s = self._deadline - time.monotonic()
@@ -125,8 +141,7 @@ class Gathering:
             self._fail(question, self._fleet.too_late(self._timeout_s), None)
             return
         try:
-            answer = attempts.ended.inferred()
-            self._answers[question] = self._read(question, answer) if self._read else answer
+            self._answers[question] = self._questions[question].read(attempts.ended.answer())
         except grpc.RpcError as error:
             explained = self._fleet.explained(attempts.place, error, self._timeout_s)
             self._fail(question, explained, error)
