@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import struct
 
@@ -43,6 +42,7 @@ from client.frames import (
     hello,
 )
 from client.header_blocks import NotUnderstood
+from client.readiness import ready
 
 _READ = 1 << 17
 _TIMEVAL = struct.Struct("@ll")
@@ -171,8 +171,8 @@ class Connection:
         self._queue += parts
         try:
             self._flush()
-        except OSError:  # it fails again when it receives, and is told there
-            return
+        except OSError:
+            return  # it fails again when it receives, and is told there
 
     def _flush(self) -> None:
         queue = self._queue
@@ -300,21 +300,3 @@ class Connection:
         self._agreed = True
         self._send(frame(SETTINGS, ACK, 0, b""))
         self._send_message()
-
-
-def ready(connections: list[Connection], seconds: float) -> list[Connection]:
-    """Wait until one or more may `advance`, and return those; none if it took too long."""
-    writing = [each for each in connections if each.unsent]
-    try:
-        readable, writable, _ = select.select(connections, writing, (), seconds)
-    except ValueError:  # more files than select takes
-        return _polled(connections, seconds)
-    return list({*readable, *writable}) if writable else readable
-
-
-def _polled(connections: list[Connection], seconds: float) -> list[Connection]:
-    poll, of = select.poll(), {}
-    for each in connections:
-        of[each.fileno()] = each
-        poll.register(each, select.POLLIN | (select.POLLOUT if each.unsent else 0))
-    return [of[fileno] for fileno, _ in poll.poll(seconds * 1e3)]

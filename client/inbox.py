@@ -6,7 +6,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from client.http2 import ready
+from client.readiness import ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from client.asking import Asking
 from client.errors import InvalidRequest
 from client.gathering import Gathering
 from client.inbox import Inbox
@@ -188,11 +189,31 @@ class RankerClient(Ranking):
         flat = [question for questions in asked for question in questions]
         if len(flat) == 1 and self._fleet.alone:
             answers = [self._fleet.ask_alone(flat[0], timeout_s)]
+        elif len(flat) == 1:
+            answers = [self._asked(flat[0], timeout_s)]
         else:
             answers = self._gathered(flat, timeout_s, at_once)
         scores = merged(asked, answers)
         self._took(began)
         return scores
+
+    def _asked(self, question: Question, timeout_s: float) -> Any:
+        inbox, now = Inbox(), time.monotonic()
+        asking = Asking(
+            self._fleet,
+            question,
+            inbox.tell,
+            timeout_s=timeout_s,
+            deadline=now + timeout_s,
+            waiting=inbox,
+        )
+        try:
+            asking.begin(now)
+            while not asking.done:
+                asking.advance(inbox.get(asking.wait_s))
+        finally:
+            inbox.leave()
+        return asking.answer()
 
     def _gathered(self, questions: Sequence[Question], timeout_s: float, at_once: int) -> list[Any]:
         inbox = Inbox()
