@@ -62,7 +62,7 @@ class Asking:
     ) -> None:
         self._fleet, self._question, self._timeout_s = fleet, question, timeout_s
         self._deadline, self._tell, self._waiting = deadline, tell, waiting
-        self._number = number
+        self._number, self._first_s = number, timeout_s
         self._attempts = Attempts(fleet, deadline, self._send)
 
     @property
@@ -86,6 +86,9 @@ class Asking:
         Raises:
             ServerOverloaded: The client's limits say no.
         """
+        left_s = self._deadline - now
+        if left_s < self._first_s * 0.999:
+            self._first_s = left_s
         self._attempts.begin(now)
 
     def advance(self, heard: Heard | None = None) -> None:
@@ -111,9 +114,11 @@ class Asking:
 
     def _send(self, place: int, attempt: int) -> None:
         number, tell = self._number, self._tell
+        # What is left for the first is a question of microseconds, and the same bytes each time.
+        left_s = self._deadline - time.monotonic() if attempt else self._first_s
         self._fleet.send(
             place,
-            self._question.body(self._deadline - time.monotonic()),
+            self._question.body(left_s),
             lambda ended: tell((number, attempt, ended)),
             self._attempts.kind(attempt),
             self._waiting,

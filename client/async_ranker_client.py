@@ -157,8 +157,11 @@ class AsyncRankerClient(Ranking):
         )
         try:
             asking.begin(began)
+            heard = await inbox.get(asking.wake_at - began) if not asking.done else None
             while not asking.done:
-                asking.advance(await inbox.get(asking.wait_s))
+                asking.advance(heard)
+                if not asking.done:
+                    heard = await inbox.get(asking.wait_s)
         finally:
             inbox.leave()
         return asking.answer()

@@ -88,20 +88,19 @@ class Balancer:
         Raises:
             ServerOverloaded: All have as much under way as they answer quickly.
         """
-        now, probes = time.monotonic(), []
+        now = time.monotonic()
+        probes: list[int] = []
         try:
             with self._lock:
                 if self.several and self.p95.seconds is not None:
                     eject_silent(self.replicas, self.p95.seconds, now)
-                probes = [
-                    place
-                    for place, each in enumerate(self.replicas)
-                    if not each.gone and each.health.take_probe(now)
-                ]
+                for place, each in enumerate(self.replicas):
+                    if each.health.troubled and not each.gone and each.health.take_probe(now):
+                        probes.append(place)
                 return self._pick(now, but, extra)
         finally:  # those that were taken are sent, too, when all others are at their limits
-            for each in probes:
-                self._probe(each)
+            for probed in probes:
+                self._probe(probed)
 
     def _pick(self, now: float, but: frozenset[int], extra: str) -> int | None:
         try:

@@ -209,8 +209,11 @@ class RankerClient(Ranking):
         )
         try:
             asking.begin(now)
+            heard = inbox.get(asking.wake_at - now) if not asking.done else None
             while not asking.done:
-                asking.advance(inbox.get(asking.wait_s))
+                asking.advance(heard)
+                if not asking.done:
+                    heard = inbox.get(asking.wait_s)
         finally:
             inbox.leave()
         return asking.answer()
