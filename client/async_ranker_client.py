@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from client.asking import Asking
 from client.async_inbox import AsyncInbox
 from client.errors import InvalidRequest
 from client.gathering import Gathering
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from client.best_effort import Ranked
     from client.fleet import Fleet
-    from client.served_model import ServedModel
+    from client.served_model import Question, ServedModel
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
 
@@ -132,13 +133,38 @@ class AsyncRankerClient(Ranking):
     ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
-        inbox = AsyncInbox()
-        bodies = [question.body for questions in asked for question in questions]
-        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell, waiting=inbox)
-        await _until_done(gathering, inbox)
-        scores = merged(asked, gathering.answers)
+        flat = [question for questions in asked for question in questions]
+        if len(flat) == 1:
+            answers = [await self._asked(flat[0], timeout_s, began)]
+        else:
+            inbox = AsyncInbox()
+            gathering = Gathering(self._fleet, flat, timeout_s, at_once, inbox.tell, waiting=inbox)
+            await _until_done(gathering, inbox)
+            answers = gathering.answers
+        scores = merged(asked, answers)
         self._took(began)
         return scores
+
+    async def _asked(self, question: Question, timeout_s: float, began: float) -> Any:
+        inbox = AsyncInbox()
+        asking = Asking(
+            self._fleet,
+            question,
+            inbox.tell,
+            timeout_s=timeout_s,
+            deadline=began + timeout_s,
+            waiting=inbox,
+        )
+        try:
+            asking.begin(began)
+            heard = await inbox.get(asking.wake_at - began) if not asking.done else None
+            while not asking.done:
+                asking.advance(heard)
+                if not asking.done:
+                    heard = await inbox.get(asking.wait_s)
+        finally:
+            inbox.leave()
+        return asking.answer()
 
     async def _ask_best_effort(
         self,

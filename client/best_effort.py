@@ -17,7 +17,8 @@ from client.errors import ClientForked, InvalidRequest, ModelNotFound, RankClien
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from client.gathering import Gathering, Heard
+    from client.asking import Heard
+    from client.gathering import Gathering
     from client.policies.degrading import Degrading
     from client.served_model import Question
     from rankers.requests import Array

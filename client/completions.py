@@ -33,16 +33,20 @@ class Ended(NamedTuple):
     code: grpc.StatusCode = grpc.StatusCode.OK
     details: str = ""
 
-    def inferred(self) -> Any:
-        """Return the ``ModelInferResponse``.
+    def answer(self) -> bytes:
+        """Return the response.
 
         Raises:
             CallFailed: The call failed.
         """
         if self.response is None:
             raise CallFailed(self.code, self.details)
+        return self.response
+
+    def inferred(self) -> Any:
+        """Return the ``ModelInferResponse``. Raises as `answer`, and if it is none."""
         try:
-            return service_pb2.ModelInferResponse.FromString(self.response)
+            return service_pb2.ModelInferResponse.FromString(self.answer())
         except DecodeError as error:
             raise CallFailed(grpc.StatusCode.INTERNAL, f"damaged response: {error}") from error
 

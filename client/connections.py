@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import select
 import socket
 import threading
 import time
@@ -223,27 +222,8 @@ def wait(connection: Connection, seconds: float) -> Ended | None:
     seconds = min(seconds, _LONGEST_WAIT_S)
     until = time.monotonic() + seconds
     while seconds > 0:
-        ready([connection], seconds)
-        ended = connection.advance()
+        ended = connection.wait(seconds)
         if ended is not None:
             return ended
         seconds = until - time.monotonic()
     return None
-
-
-def ready(connections: list[Connection], seconds: float) -> list[Connection]:
-    """Wait until one or more may `advance`, and return those; none if it took too long."""
-    writing = [each for each in connections if each.unsent]
-    try:
-        readable, writable, _ = select.select(connections, writing, (), seconds)
-    except ValueError:  # more files than select takes
-        return _polled(connections, seconds)
-    return list({*readable, *writable}) if writable else readable
-
-
-def _polled(connections: list[Connection], seconds: float) -> list[Connection]:
-    poll, of = select.poll(), {}
-    for each in connections:
-        of[each.fileno()] = each
-        poll.register(each, select.POLLIN | (select.POLLOUT if each.unsent else 0))
-    return [of[fileno] for fileno, _ in poll.poll(seconds * 1e3)]

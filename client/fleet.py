@@ -1,30 +1,23 @@
-"""The replicas of one model, and what the client knows of each. Safe to use from threads."""
+"""The servers of one model: who they are, and what is sent to them. Safe to use from threads."""
 
 from __future__ import annotations
 
-import itertools
-import random
-import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from tritonclient.grpc import service_pb2
 
-from client.channel import Trouble, explain, says_ready, too_late, trouble
+from client.balancer import Balancer
+from client.channel import explain, too_late
 from client.description import Description
 from client.discovery import Rediscovery
-from client.errors import RankClientError, ServerOverloaded
+from client.errors import RankClientError
 from client.members import Endpoint, Members
-from client.policies.balancing import Full, can_spare, pick
-from client.policies.budget import ExtraLoad
-from client.policies.hedging import RollingP95
-from client.policies.outliers import eject_silent, eject_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from client.asking import Asked
     from client.completions import Ended, Metadata
     from client.discovery import Names
     from client.inbox import Waiting
@@ -32,12 +25,8 @@ if TYPE_CHECKING:
     from client.served_model import ServedModel
     from client.tracing import Tracing
 
-_READY = "/inference.GRPCInferenceService/ModelReady"
-# Replicas are compared with each other once for so many calls.
-_COMPARE_EVERY = 64
 
-
-class Fleet:
+class Fleet(Balancer):
     """All servers that a client asks for one model.
 
     Args:
@@ -64,30 +53,16 @@ class Fleet:
         tracing: Tracing | None = None,
         near: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        self.model, self.policies, self.tracing = model, policies, tracing
+        members = Members(lambda target: Endpoint(target, credentials, metadata), policies, near)
+        super().__init__(members, model, policies)
+        self.tracing = tracing
         self._names = names
-        self._members = Members(
-            lambda target: Endpoint(target, credentials, metadata), policies, near
-        )
-        self.endpoints, self.replicas = self._members.endpoints, self._members.replicas
-        self.p95 = RollingP95()
-        self.extra = ExtraLoad(policies.extra_load)
-        self.counts: Counter[str] = Counter()
-        self.random = random.Random()
-        self._ready = service_pb2.ModelReadyRequest(name=model).SerializeToString()
-        self._lock = threading.Lock()
         self._description = Description(model)
-        self._numbers = itertools.count()
         self._closed = False
         self._members.renew(names.targets())
         self.several = len(self.replicas) > 1
         self._simple = not self.several and not names.change
         self._rediscovery = Rediscovery(self, policies.rediscover_s) if names.change else None
-
-    @property
-    def urls(self) -> str:
-        """The servers, for a message."""
-        return ", ".join(self.endpoints[place].url for place in self._members.present)
 
     def rediscover(self) -> None:
         """Find out which servers there are now. Where that fails, those known stay."""
@@ -107,77 +82,16 @@ class Fleet:
         if self._members.draining and self._rediscovery is not None:
             self._rediscovery.soon()
 
-    def count(self, what: str) -> None:
-        """Count something that happened."""
-        with self._lock:
-            self.counts[what] += 1
-
-    def requested(self) -> None:
-        """Count a request: it fills the bucket of extra calls."""
-        with self._lock:
-            self.counts["requests"] += 1
-            self.extra.requested()
-
-    def take_extra(self, what: str) -> bool:
-        """Take a retry or hedge from the budget; False if it is spent."""
-        with self._lock:
-            return self._take_extra(what)
-
-    def pick(self, but: frozenset[int] = frozenset(), *, extra: str = "") -> int | None:
-        """Return the place of the replica to ask.
-
-        Args:
-            but: Those that are not to be asked.
-            extra: What the call is taken from the budget of extra calls for, if it is to be.
-
-        Returns:
-            None if another one is asked for and none is well, or the budget is spent.
-
-        Raises:
-            ServerOverloaded: All have as much under way as they answer quickly.
-        """
-        now, probes = time.monotonic(), []
-        try:
-            with self._lock:
-                if self.several and self.p95.seconds is not None:
-                    eject_silent(self.replicas, self.p95.seconds, now)
-                probes = [
-                    place
-                    for place, each in enumerate(self.replicas)
-                    if not each.gone and each.health.take_probe(now)
-                ]
-                return self._pick(now, but, extra)
-        finally:  # those that were taken are sent, too, when all others are at their limits
-            for each in probes:
-                self._probe(each)
-
-    def _pick(self, now: float, but: frozenset[int], extra: str) -> int | None:
-        try:
-            place = pick(self.replicas, now, self.random, but=but)
-        except Full as error:
-            self.counts["shed"] += not but  # else it is a retry or hedge that did not go out
-            raise ServerOverloaded(
-                f"model {self.model!r} at {self.urls}: as many requests are under way as are "
-                "answered quickly: send fewer at once, or serve more replicas"
-            ) from error
-        if place is None or (extra and not self._take_extra(extra)):
-            return None
-        self.replicas[place].under_way += 1
-        self.counts["calls"] += 1
-        if self.counts["calls"] % _COMPARE_EVERY == 0:
-            eject_slow(self.replicas, now)
-        return place
-
     @property
     def alone(self) -> bool:
         """Whether there is one replica, no limit and no trace: nothing to choose or to learn."""
         return self._simple and not self.policies.limit and self.tracing is None
 
-    def ask_alone(self, body: Callable[[float], bytes], timeout_s: float) -> Any:
-        """Ask the only replica, by the shortest way; return the ``ModelInferResponse``.
+    def ask_alone(self, question: Asked, timeout_s: float) -> Any:
+        """Ask the only replica, by the shortest way; return what was read of its answer.
 
         Args:
-            body: Makes the request's bytes, given how long the server may keep it.
+            question: What to ask.
             timeout_s: How long the answer may take. Without any time left nothing is sent.
 
         Raises:
@@ -187,7 +101,8 @@ class Fleet:
             self.counts["requests"] += 1
             self.counts["calls"] += timeout_s > 0
         try:
-            return self.endpoints[0].calls(body(timeout_s), timeout_s)
+            ended = self.endpoints[0].calls.ask(question.body(timeout_s), timeout_s)
+            return question.read(ended.answer())
         except TimeoutError:
             if timeout_s > 0:
                 self.count("late")
@@ -215,11 +130,7 @@ class Fleet:
         traced = (
             None if self.tracing is None else self.tracing.call(self.endpoints[place].url, kind)
         )
-        began = time.monotonic()
-        with self._lock:
-            under_way = self.replicas[place].under_way
-            call = next(self._numbers)
-            self.replicas[place].begun[call] = began
+        call, under_way = self._begun(place)
 
         def end(ended: Ended) -> None:
             self._learn(place, call, ended, under_way)
@@ -230,15 +141,6 @@ class Fleet:
         self.endpoints[place].calls.start(
             body, end, metadata=() if traced is None else traced.metadata, waiting=waiting
         )
-
-    def late(self, place: int) -> None:
-        """Learn that a replica did not answer while its caller waited."""
-        with self._lock:
-            replica = self.replicas[place]
-            if self.several:
-                replica.health.late(time.monotonic(), spare=can_spare(self.replicas, replica))
-            if replica.limit is not None:
-                replica.limit.refused()
 
     def explained(self, place: int, error: grpc.RpcError, timeout_s: float) -> RankClientError:
         """Return what a failed call means, as an exception to raise."""
@@ -279,53 +181,6 @@ class Fleet:
             order = sorted(places, key=lambda place: self.replicas[place].health.ejected)
             return [self.endpoints[place] for place in order]
 
-    def _learn(self, place: int, call: int, ended: Ended, under_way: int) -> None:
-        now = time.monotonic()
-        with self._lock:
-            replica = self.replicas[place]
-            replica.under_way -= 1
-            began = replica.begun.pop(call)
-            if ended.response is not None:
-                latency_s = now - began
-                self.p95.answered(latency_s)
-                replica.health.answered(latency_s)
-                if replica.limit is not None:
-                    replica.limit.answered(latency_s, under_way)
-                return
-            what = trouble(ended.code, ended.details)
-            if what is Trouble.FULL and replica.limit is not None:
-                replica.limit.refused()
-            if what in {Trouble.UNREACHABLE, Trouble.NOT_READY} and self.several:
-                replica.health.unreachable(now)
-        if what is Trouble.UNREACHABLE and self._rediscovery is not None:
+    def _missing(self) -> None:
+        if self._rediscovery is not None:
             self._rediscovery.soon()
-
-    def _take_extra(self, what: str) -> bool:
-        taken = self.extra.take()
-        self.counts[what if taken else f"{what}_over_budget"] += 1
-        return taken
-
-    def _probe(self, place: int) -> None:
-        def end(ended: Ended) -> None:
-            ready = says_ready(ended)
-            with self._lock:
-                self.replicas[place].health.probed(time.monotonic(), ready=ready)
-                self.counts["probes"] += 1
-
-        self.endpoints[place].calls.start(self._ready, end, method=_READY)
-
-    def state(self) -> list[dict[str, Any]]:
-        """Return what is known of each replica, JSON-ready."""
-        with self._lock:
-            return [
-                {
-                    "url": endpoint.url,
-                    "under_way": endpoint.calls.under_way,
-                    "ejected": replica.health.ejected,
-                    "ejections": replica.health.ejections,
-                    "limit": replica.limit.limit if replica.limit else None,
-                    "near": replica.near,
-                }
-                for endpoint, replica in zip(self.endpoints, self.replicas, strict=True)
-                if not replica.gone
-            ]

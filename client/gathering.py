@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from client.attempts import Attempts
+from client.asking import Asked, Asking, Heard
 from client.errors import RankClientError, ServerOverloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from client.completions import Ended
     from client.fleet import Fleet
     from client.inbox import Waiting
-
-Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
 
 
 class Gathering:
@@ -25,13 +20,12 @@ class Gathering:
 
     Args:
         fleet: Whom to ask.
-        bodies: What to ask: each makes a request's bytes, given how long the server may keep it.
+        questions: What to ask.
         timeout_s: For all of them together.
         at_once: How many may be under way.
         tell: Is told of ends by any thread; hands them to `advance` on the caller's own.
         waiting: Who waits for calls on the caller's own thread.
         keep: Go on with the others when one fails, and keep how it did.
-        read: Makes an answer of a question's ``ModelInferResponse``, or raises `RankClientError`.
 
     Attributes:
         failures: Of questions that got no answer, if they are kept.
@@ -40,28 +34,27 @@ class Gathering:
     def __init__(
         self,
         fleet: Fleet,
-        bodies: Sequence[Callable[[float], bytes]],
+        questions: Sequence[Asked],
         timeout_s: float,
         at_once: int,
         tell: Callable[[Heard], None],
         *,
         waiting: Waiting | None = None,
         keep: bool = False,
-        read: Callable[[int, Any], Any] | None = None,
     ) -> None:
-        self._fleet, self._bodies, self._tell, self._waiting = fleet, bodies, tell, waiting
+        self._fleet, self._questions, self._tell, self._waiting = fleet, questions, tell, waiting
         self._timeout_s, self._at_once = timeout_s, at_once
         self._deadline = time.monotonic() + timeout_s
-        self._open: dict[int, Attempts] = {}
+        self._open: dict[int, Asking] = {}
         self._next = 0
-        self._answers: list[Any] = [None] * len(bodies)
-        self._keep, self._read = keep, read
+        self._answers: list[Any] = [None] * len(questions)
+        self._keep = keep
         self.failures: dict[int, RankClientError] = {}
 
     @property
     def done(self) -> bool:
         """Whether all are answered."""
-        return not self._open and self._next == len(self._bodies)
+        return not self._open and self._next == len(self._questions)
 
     @property
     def wait_s(self) -> float:
@@ -71,7 +64,7 @@ class Gathering:
 
     @property
     def answers(self) -> list[Any]:
-        """The ``ModelInferResponse`` of each, or what was read of it; None of those that failed."""
+        """What was read of each one's answer; None of those that failed."""
         return self._answers
 
     def advance(self, heard: Heard | None = None) -> None:
@@ -80,60 +73,48 @@ class Gathering:
         Raises:
             RankClientError: A question got no answer.
         """
-        now = time.monotonic()
         if heard is not None:
-            question, attempt, ended = heard
+            question = heard[0]
             if question in self._open:
-                self._open[question].heard(attempt, ended, now)
+                self._open[question].advance(heard)
                 self._look(question)
         else:
             for question in list(self._open):
-                self._open[question].woke(now)
+                self._open[question].advance()
                 self._look(question)
-        while len(self._open) < self._at_once and self._next < len(self._bodies):
-            self._begin(self._next, now)
+        while len(self._open) < self._at_once and self._next < len(self._questions):
+            self._begin(self._next)
             self._next += 1
 
-    def _begin(self, question: int, now: float) -> None:
-        body = self._bodies[question]
-
-        def send(place: int, attempt: int) -> None:
-            left_s = self._deadline - time.monotonic()
-            self._fleet.send(
-                place,
-                body(left_s),
-                lambda ended: self._tell((question, attempt, ended)),
-                attempts.kind(attempt),
-                self._waiting,
-            )
-
-        attempts = self._open[question] = Attempts(self._fleet, self._deadline, send)
+    def _begin(self, number: int) -> None:
+        asking = Asking(
+            self._fleet,
+            self._questions[number],
+            self._tell,
+            timeout_s=self._timeout_s,
+            deadline=self._deadline,
+            waiting=self._waiting,
+            number=number,
+        )
         try:
-            attempts.begin(now)
+            asking.begin(time.monotonic())
         except ServerOverloaded as error:
-            del self._open[question]
-            self._fail(question, error, error.__cause__)
+            self._fail(number, error)
         else:
-            self._look(question)
+            self._open[number] = asking
+            self._look(number)
 
-    def _look(self, question: int) -> None:
-        attempts = self._open[question]
-        if not attempts.done:
+    def _look(self, number: int) -> None:
+        asking = self._open[number]
+        if not asking.done:
             return
-        del self._open[question]
-        if attempts.ended is None:
-            self._fail(question, self._fleet.too_late(self._timeout_s), None)
-            return
+        del self._open[number]
         try:
-            answer = attempts.ended.inferred()
-            self._answers[question] = self._read(question, answer) if self._read else answer
-        except grpc.RpcError as error:
-            explained = self._fleet.explained(attempts.place, error, self._timeout_s)
-            self._fail(question, explained, error)
+            self._answers[number] = asking.answer()
         except RankClientError as error:
-            self._fail(question, error, error.__cause__)
+            self._fail(number, error)
 
-    def _fail(self, question: int, failure: RankClientError, cause: BaseException | None) -> None:
+    def _fail(self, number: int, failure: RankClientError) -> None:
         if not self._keep:
-            raise failure from cause
-        self.failures[question] = failure
+            raise failure
+        self.failures[number] = failure

@@ -9,6 +9,7 @@ connection waits for its socket, and has it `advance`.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 
@@ -41,8 +42,10 @@ from client.frames import (
     hello,
 )
 from client.header_blocks import NotUnderstood
+from client.readiness import ready
 
 _READ = 1 << 17
+_TIMEVAL = struct.Struct("@ll")
 # Frames that wait while the other side sends and does not receive.
 _MOST_QUEUED = 10_000
 _LAST_STREAM = 2**31 - 3
@@ -61,7 +64,8 @@ class Connection:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        connected.setblocking(False)
+        connected.settimeout(None)  # what must not wait says so, each time
+        self._patience_s = 0.0
         self._fileno = connected.fileno()
         self.usable, self.idle_since = True, 0.0
         self._agreed = self._aborted = False
@@ -111,12 +115,27 @@ class Connection:
             self._message = memoryview(prefix + message)
             self._send_message()
 
+    def wait(self, seconds: float) -> Ended | None:
+        """Return how the call ended; None if nothing came for so long, or not all of the answer."""
+        if self._queue:
+            ready([self], seconds)
+            return self.advance()
+        if seconds != self._patience_s:
+            self._patience_s = seconds
+            micros = max(1, math.ceil(seconds * 1e6))
+            patience = _TIMEVAL.pack(micros // 1_000_000, micros % 1_000_000)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        return self._receive(0)
+
     def advance(self) -> Ended | None:
         """Send and receive what is possible now; return how the call ended, once, if it has."""
+        return self._receive(socket.MSG_DONTWAIT)
+
+    def _receive(self, how: int) -> Ended | None:
         try:
             if self._queue:
                 self._flush()
-            received = self._socket.recv(_READ)
+            received = self._socket.recv(_READ, how)
             if not received:
                 return self._broken("the server closed the connection")
             return self._take(received)
@@ -150,15 +169,16 @@ class Connection:
 
     def _send(self, *parts: bytes) -> None:
         self._queue += parts
-        # What fails here fails again when it is received, and is told there.
-        with contextlib.suppress(OSError):
+        try:
             self._flush()
+        except OSError:
+            return  # it fails again when it receives, and is told there
 
     def _flush(self) -> None:
         queue = self._queue
         while queue:
             try:
-                sent = self._socket.sendmsg(queue[:64])
+                sent = self._socket.sendmsg(queue[:64], (), socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             done = 0
@@ -198,9 +218,9 @@ class Connection:
             high, low, kind, flags, stream = HEAD.unpack_from(whole, at)
             after = at + HEAD.size + (high << 8 | low)
             try:
-                if after - at > HEAD.size + OUR_FRAME:
-                    raise NotUnderstood("a frame longer than allowed")  # noqa: TRY301 - as others
                 if end < after:
+                    if after - at > HEAD.size + OUR_FRAME:
+                        raise NotUnderstood("a frame longer than allowed")  # noqa: TRY301 - as is
                     break
                 payload = bytes(whole[at + HEAD.size : after])
                 at = after

@@ -6,7 +6,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from client.connections import ready
+from client.readiness import ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +76,9 @@ class Inbox:
             except Empty:
                 return None
         if not self._told:
-            for each in ready(list(self._watched), wait_s):
-                ended = each.advance()
+            watched = list(self._watched)
+            for each in watched if len(watched) == 1 else ready(watched, wait_s):
+                ended = each.wait(wait_s) if len(watched) == 1 else each.advance()
                 if ended is not None:
                     end, _ = self._watched.pop(each)
                     end(ended)

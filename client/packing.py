@@ -25,6 +25,7 @@ class Packing:
         self.signature = signature
         self.tensors = wire_tensors(signature)
         self._user = [_TensorPacking(each) for each in self.tensors if each.side == "user"]
+        self._counts = len(signature.user), len(signature.item)
         self._item = [_TensorPacking(each) for each in self.tensors if each.side == "item"]
 
     def pack(self, request: RankingRequest) -> dict[str, Array]:
@@ -49,13 +50,19 @@ class Packing:
 
     def _pack(self, request: RankingRequest, packed: dict[str, Array]) -> bool:
         count = request.candidates
-        return (
-            count > 0
-            and len(request.user) == len(self.signature.user)
-            and len(request.items) == len(self.signature.item)
-            and all(each.pack(request.user, 1, packed) for each in self._user)
-            and all(each.pack(request.items, count, packed) for each in self._item)
-        )
+        if count <= 0 or (len(request.user), len(request.items)) != self._counts:
+            return False
+        for each in self._user:
+            if not each.pack(request.user, 1, packed):
+                return False
+        for each in self._item:  # noqa: SIM110 - a generator costs a microsecond
+            if not each.pack(request.items, count, packed):
+                return False
+        return True
+
+
+# `all` of an array is a function in Python that calls this.
+_all = np.logical_and.reduce
 
 
 class _TensorPacking:
@@ -81,14 +88,16 @@ class _TensorPacking:
                 or column.shape != ((rows, *shape) if shape else (rows,))
             ):
                 return False
-            parts.append(column.reshape(rows, width))
-        tensor = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, 1)
+            parts.append(column if column.ndim == 2 else column.reshape(rows, width))
+        tensor = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+        if not tensor.flags.c_contiguous:
+            tensor = np.ascontiguousarray(tensor)
         packed[self._name] = tensor
         if self._finite:
-            return bool(np.isfinite(tensor).all())
+            return bool(_all(np.isfinite(tensor), axis=None))
         if self._limits is None:
             return True
-        return bool((tensor.view(self._unsigned) <= self._limits).all())
+        return bool(_all(tensor.view(self._unsigned) <= self._limits, axis=None))
 
 
 def _limits(tensor: WireTensor, unsigned: np.dtype[Any]) -> Array | None:

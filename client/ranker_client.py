@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from client.asking import Asking
 from client.errors import InvalidRequest
 from client.gathering import Gathering
 from client.inbox import Inbox
@@ -21,11 +22,11 @@ from client.ranking import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from client.best_effort import Ranked
-    from client.served_model import ServedModel
+    from client.served_model import Question, ServedModel
     from rankers.features import Signature
     from rankers.requests import Array, RankingRequest
 
@@ -185,20 +186,41 @@ class RankerClient(Ranking):
     ) -> list[Array]:
         began = time.monotonic()
         asked = self._questions(served, requests)
-        bodies = [question.body for questions in asked for question in questions]
-        if len(bodies) == 1 and self._fleet.alone:
-            answers = [self._fleet.ask_alone(bodies[0], timeout_s)]
+        flat = [question for questions in asked for question in questions]
+        if len(flat) == 1 and self._fleet.alone:
+            answers = [self._fleet.ask_alone(flat[0], timeout_s)]
+        elif len(flat) == 1:
+            answers = [self._asked(flat[0], timeout_s)]
         else:
-            answers = self._gathered(bodies, timeout_s, at_once)
+            answers = self._gathered(flat, timeout_s, at_once)
         scores = merged(asked, answers)
         self._took(began)
         return scores
 
-    def _gathered(
-        self, bodies: Sequence[Callable[[float], bytes]], timeout_s: float, at_once: int
-    ) -> list[Any]:
+    def _asked(self, question: Question, timeout_s: float) -> Any:
+        inbox, now = Inbox(), time.monotonic()
+        asking = Asking(
+            self._fleet,
+            question,
+            inbox.tell,
+            timeout_s=timeout_s,
+            deadline=now + timeout_s,
+            waiting=inbox,
+        )
+        try:
+            asking.begin(now)
+            heard = inbox.get(asking.wake_at - now) if not asking.done else None
+            while not asking.done:
+                asking.advance(heard)
+                if not asking.done:
+                    heard = inbox.get(asking.wait_s)
+        finally:
+            inbox.leave()
+        return asking.answer()
+
+    def _gathered(self, questions: Sequence[Question], timeout_s: float, at_once: int) -> list[Any]:
         inbox = Inbox()
-        gathering = Gathering(self._fleet, bodies, timeout_s, at_once, inbox.tell, waiting=inbox)
+        gathering = Gathering(self._fleet, questions, timeout_s, at_once, inbox.tell, waiting=inbox)
         _until_done(gathering, inbox)
         return gathering.answers
 

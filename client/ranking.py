@@ -158,13 +158,12 @@ class Ranking:
         def gather(fleet: Fleet, of: list[Question], which: int, seconds: float) -> Gathering:
             return Gathering(
                 fleet,
-                [each.body for each in of],
+                of,
                 seconds,
                 AT_ONCE,
                 lambda heard: inbox.tell((which, heard)),
                 waiting=inbox,
                 keep=True,
-                read=lambda question, response: of[question].scores(response),
             )
 
         less = None
@@ -253,9 +252,9 @@ def first(request: RankingRequest, count: int | None) -> RankingRequest:
 
 
 def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:
-    """Return the scores of each request, float32 ``[N]``, from the answers to its questions."""
+    """Return the scores of each request, float32 ``[N]``, from those of its questions."""
     each: Iterator[Any] = iter(answers)
-    scores = [[question.scores(next(each)) for question in questions] for questions in asked]
+    scores = [[next(each) for _ in questions] for questions in asked]
     return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in scores]
 
 

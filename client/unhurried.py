@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -122,16 +123,21 @@ class UnhurriedCalls:
             CallFailed: The call failed.
             ClientForked: The channel was made by another process.
         """
+        return self.ask(body, timeout_s).inferred()
+
+    def ask(self, body: bytes, timeout_s: float) -> Ended:
+        """Return how the call ended. Raises as it does when called, but for `CallFailed`."""
         if timeout_s <= 0:
             raise TimeoutError
+        self.check_process()
         if self._connections is not None:
             connection = self._connections.take(self._count.value)
             if connection is not None:
-                return self._ask_on(connection, body, timeout_s).inferred()
+                return self._ask_on(connection, body, timeout_s)
         ended: SimpleQueue[Ended] = SimpleQueue()
         self.start(body, ended.put)
         try:
-            return ended.get(timeout=min(timeout_s, LONGEST_S)).inferred()
+            return ended.get(timeout=min(timeout_s, LONGEST_S))
         except Empty:
             raise TimeoutError from None
 
@@ -198,17 +204,25 @@ class _Count:
 
     def __init__(self) -> None:
         self.value = 0
-        self._none = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._none: threading.Event | None = None  # for those who wait
 
     def add(self, change: int) -> None:
-        with self._none:
+        with self._lock:
             self.value += change
-            if not self.value:
-                self._none.notify_all()
+            if not self.value and self._none is not None:
+                self._none.set()
 
     def wait(self, patience_s: float) -> None:
-        with self._none:
-            self._none.wait_for(lambda: not self.value, patience_s)
+        until = time.monotonic() + patience_s
+        while self.value and (left_s := until - time.monotonic()) > 0:
+            with self._lock:
+                if self._none is None or self._none.is_set():
+                    self._none = threading.Event()
+                none = self._none
+                if not self.value:
+                    return
+            none.wait(min(left_s, LONGEST_S))
 
 
 def _end(

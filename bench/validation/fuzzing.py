@@ -153,7 +153,7 @@ def send_spoilt_bytes(
         (question,) = served.split(good[seed % len(good)])
         body = spoil_bytes(question.body(PATIENCE_S), seed)
         try:
-            response = fleet.ask_alone(lambda _: body, PATIENCE_S)
+            response = fleet.ask_alone(_Spoilt(body), PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - looked at below
             failure = error
             attempt(ends, "no request", lambda: _raise(failure))
@@ -161,6 +161,21 @@ def send_spoilt_bytes(
             ends.add("still a request", "answer" if response.outputs else "no output")
 
     _on_threads(ask, seeds)
+
+
+class _Spoilt:
+    """A question of bytes."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def body(self, _timeout_s: float) -> bytes:
+        """Return the bytes."""
+        return self._body
+
+    def read(self, response: bytes) -> Any:
+        """Return the answer as a message."""
+        return import_module("client.completions").Ended(response).inferred()
 
 
 def hear_spoilt_answers(clients: Sequence[Any], seeds: Sequence[int], ends: Ends) -> None:

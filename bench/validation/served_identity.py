@@ -46,6 +46,17 @@ def make_request(candidates: int, seed: int = 0) -> RankingRequest:
     )
 
 
+def answer_to(request: RankingRequest) -> bytes:
+    """Return what the model answers, serialized."""
+    from tritonclient.grpc import service_pb2
+
+    answer = service_pb2.ModelInferResponse(model_name=MODEL, model_version="1")
+    answer.outputs.add(name="score", datatype="FP32", shape=[1, request.candidates])
+    answer.raw_output_contents.append(np.ascontiguousarray(request.items["x"][:, 0]).tobytes())
+    serialized: bytes = answer.SerializeToString()
+    return serialized
+
+
 @contextmanager
 def served_identity() -> Iterator[Any]:
     """Serve the model on free ports until the block ends."""

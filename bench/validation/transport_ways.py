@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.transports import datatype
-from bench.validation.served_identity import MODEL
+from bench.validation.http_exchange import exchange
+from bench.validation.served_identity import MODEL, SIGNATURE
 from rankers.wire import SCORE, pack_request, wire_tensors
 
 if TYPE_CHECKING:
@@ -41,15 +42,22 @@ class Ways:
         http_url: As well.
         request: What each sends.
         stack: Closes everything.
+        described: Whether the server says what the model reads; else it is known.
     """
 
     def __init__(
-        self, grpc_url: str, http_url: str, request: RankingRequest, stack: ExitStack
+        self,
+        grpc_url: str,
+        http_url: str,
+        request: RankingRequest,
+        stack: ExitStack,
+        *,
+        described: bool = True,
     ) -> None:
+        self._described = described
         self._grpc_url, self._stack, self._request = grpc_url, stack, request
         self._http_url = http_url.removeprefix("http://")
-        self._served = self._client(grpc_url).signature
-        self._tensors = wire_tensors(self._served)
+        self._tensors = wire_tensors(SIGNATURE)
         self.packed = pack_request(self._tensors, request)
         self._count = request.candidates
         self._loop = asyncio.new_event_loop()
@@ -68,6 +76,15 @@ class Ways:
             OFF: in_a_row(self.ours()),
             ON: in_a_row(self.ours(policies=True)),
             "asyncio client, policies on": self._awaited(self.ours_async()),
+        }
+
+    def some(self) -> dict[str, Callable[[int], list[float]]]:
+        """Return those that a server needs no HTTP and no shared memory for, of threads."""
+        return {
+            PLAIN: in_a_row(self.plain_grpc()),
+            "raw grpc": in_a_row(self.raw_grpc()),
+            OFF: in_a_row(self.ours()),
+            ON: in_a_row(self.ours(policies=True)),
         }
 
     def plain_grpc(self) -> Callable[[], Array]:
@@ -183,12 +200,17 @@ class Ways:
         options = {"latencies": True} if policies else {"policies": off}
         client = kinds.RankerClient(list(urls), MODEL, timeout_s=_PATIENCE_S, **options)
         self._stack.callback(client.close)
+        if not self._described:
+            client._fleet._description.known = self._model()  # noqa: SLF001
         return client
 
     def _body(self) -> bytes:
-        served = import_module("client.served_model").ServedModel(MODEL, self._served, 1 << 30)
+        served = self._model()
         body: bytes = served.body(served.pack(self._request), self._count, _PATIENCE_S)
         return body
+
+    def _model(self) -> Any:
+        return import_module("client.served_model").ServedModel(MODEL, SIGNATURE, 1 << 30)
 
     def _inputs(self, api: Any) -> list[Any]:
         inputs = []
@@ -267,7 +289,7 @@ class Ways:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stack.callback(connection.close)
         message += contents
-        return lambda: _exchange(connection, message)
+        return lambda: exchange(connection, message)
 
 
 def in_a_row(call: Callable[[], Any]) -> Callable[[int], list[float]]:
@@ -282,19 +304,3 @@ def in_a_row(call: Callable[[], Any]) -> Callable[[int], list[float]]:
         return took
 
     return make
-
-
-def _exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send a request over HTTP, and return the body of its answer."""
-    connection.sendall(message)
-    read = bytearray()
-    while (end := read.find(b"\r\n\r\n")) < 0:
-        read += connection.recv(1 << 16)
-    head = bytes(read[:end]).lower()
-    if not head.startswith(b"http/1.1 200"):
-        raise OSError(head.decode("latin-1"))
-    length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-    whole = end + 4 + length
-    while len(read) < whole:
-        read += connection.recv(1 << 20)
-    return bytes(read[end + 4 : whole])

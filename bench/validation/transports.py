@@ -21,9 +21,10 @@ import click
 import numpy as np
 
 from bench.environment import environment, load_average
+from bench.null_server import null_server
 from bench.validation.result import hand_over
-from bench.validation.served_identity import make_request, served_identity
-from bench.validation.transport_ways import OFF, ON, PLAIN, Ways
+from bench.validation.served_identity import answer_to, make_request, served_identity
+from bench.validation.transport_ways import PLAIN, Ways
 from rankers.command_line import CommandLine, json_option
 
 if TYPE_CHECKING:
@@ -72,9 +73,12 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def at_once(
-    ways: dict[str, Callable[[int], list[float]]], rounds: int, calls: int = 10
+    ways: dict[str, Callable[[int], list[float]]], rounds: int, calls: int = 20
 ) -> list[dict[str, Any]]:
-    """Call each way from 16 threads of this process; return the requests/s of each."""
+    """Call each way from 16 threads of this process; return the requests/s of each.
+
+    They ask `bench.null_server`, so that it is the caller that limits them and not the server.
+    """
     order = random.Random(0)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -110,10 +114,10 @@ def measure(sizes: list[int], rounds: int, only: str = "") -> dict[str, Any]:
                     }
                 )
             _say(found["sizes"][-1])
-        with ExitStack() as stack:
-            made = Ways(server.grpc_url, server.http_url, make_request(sizes[0]), stack)
-            ways = {n: way for n, way in made.all().items() if n in (PLAIN, "raw grpc", OFF, ON)}
-            found["at_once"] = at_once(ways, max(1, rounds // 4))
+    request = make_request(sizes[0])
+    with null_server(answer_to(request)) as (address, _), ExitStack() as stack:
+        made = Ways(address, "", request, stack, described=False)
+        found["at_once"] = at_once(made.some(), max(1, rounds // 4))
     for each in found["at_once"]:
         click.echo(
             f"{AT_ONCE} at once, {each['way']:28} {each['per_s']:8.0f} requests/s "

@@ -6,6 +6,7 @@ asking the least loaded of all, and many clients do not all choose the same one.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from client.policies.ejection import Health
@@ -36,6 +37,12 @@ class Replica:
         return self.limit is not None and self.under_way >= self.limit.limit
 
     @property
+    def calm(self) -> bool:
+        """Whether it may be asked as any other: well, near, without a limit, with all its share."""
+        health = self.health
+        return not (self.gone or health.troubled or self.limit is not None) and self.near
+
+    @property
     def crowded(self) -> bool:
         """Whether those of other zones are to be asked as well."""
         return self.under_way >= self._spill_at
@@ -50,6 +57,21 @@ def can_spare(replicas: Sequence[Replica], one: Replica) -> bool:
     present = [each for each in replicas if not each.gone]
     others = sum(not each.health.ejected for each in present if each is not one)
     return others >= max(1.0, len(present) / 2)
+
+
+_calm = attrgetter("calm")
+
+
+def _less_busy(replicas: Sequence[Replica], random: Random) -> int:
+    """Return the place of one of two that are drawn, where nothing speaks against any."""
+    count = len(replicas)
+    if count == 1:
+        return 0
+    one, two = (0, 1) if count == 2 else random.sample(range(count), 2)
+    first, second = replicas[one].under_way, replicas[two].under_way
+    if first == second:
+        return one if random.random() < 0.5 else two
+    return one if first < second else two
 
 
 def pick(
@@ -70,6 +92,8 @@ def pick(
     Raises:
         Full: Those that could be asked are at their limits.
     """
+    if not but and all(map(_calm, replicas)):
+        return _less_busy(replicas, random)
     places = [place for place, each in enumerate(replicas) if place not in but and not each.gone]
     well = [place for place in places if not replicas[place].health.ejected]
     if not well and but:

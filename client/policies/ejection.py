@@ -18,6 +18,11 @@ _LEAST_ANSWERS = 30
 _SILENT, _LEAST_SILENCE_S = 10.0, 0.2
 
 
+def silence_s(usual_s: float) -> float:
+    """Return how long a call may go on where answers take ``usual_s`` or less."""
+    return max(_LEAST_SILENCE_S, _SILENT * usual_s)
+
+
 class Health:
     """Whether one replica is asked, and with which weight.
 
@@ -43,6 +48,11 @@ class Health:
     def ejected(self) -> bool:
         """Whether it gets no requests."""
         return self._until is not None
+
+    @property
+    def troubled(self) -> bool:
+        """Whether it is ejected, or gets less than its share."""
+        return self._until is not None or self._back_at is not None
 
     @property
     def slow(self) -> bool:
@@ -97,7 +107,7 @@ class Health:
             usual_s: The 95th percentile of answers.
             now: The time.
         """
-        if began > self._since and now - began > max(_LEAST_SILENCE_S, _SILENT * usual_s):
+        if began > self._since and now - began > silence_s(usual_s):
             self._eject(now)
 
     def compare(self, others: list[Health], now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from client.policies.balancing import can_spare
+from client.policies.ejection import silence_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 def eject_silent(replicas: Sequence[Replica], usual_s: float, now: float) -> None:
     """Eject those with a call under way for far longer than answers usually take."""
+    before = now - silence_s(usual_s)
     for each in replicas:
-        if each.begun and not each.gone and can_spare(replicas, each):
-            each.health.waits(next(iter(each.begun.values())), usual_s, now)
+        for oldest in each.begun.values():
+            if oldest < before and not each.gone and can_spare(replicas, each):
+                each.health.waits(oldest, usual_s, now)
+            break
 
 
 def eject_slow(replicas: Sequence[Replica], now: float) -> None:

@@ -74,7 +74,7 @@ def test_a_timeout_that_no_queue_takes_is_the_nearest_it_does(timeout_s, expecte
 
 
 def test_more_sizes_than_are_kept_are_written_all_the_same(monkeypatch):
-    monkeypatch.setattr("client.request_bytes._KEPT", 2)
+    monkeypatch.setattr("client.request_bytes.KEPT", 2)
     tensors = wire_tensors(Signature(FEATURES[-1:]))
     writer = RequestBytes("shop", tensors)
     for count in (1, 2, 3, 4):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_ranker import SIGNATURE
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from client import ModelFailed, ModelNotFound
+from client.completions import CallFailed
 from client.served_model import ServedModel
 
 MODEL = ServedModel("tiny", SIGNATURE, 2000)
@@ -47,6 +49,32 @@ def test_scores_are_taken_by_their_name():
 def test_an_answer_that_is_none_says_why(spoilt, said):
     with pytest.raises(ModelFailed, match=said):
         MODEL.scores(spoilt, 3)
+
+
+def test_answers_are_read_alike_whatever_was_read_before():
+    model = ServedModel("tiny", SIGNATURE, 2000)
+    later = answer(values=(7, 8, 9))
+    later.model_version = "2"
+    right = [answer(), answer(values=(4, 5, 6)), answer(other=True), later, answer(shape=(3,))]
+    wrong = [answer(name="scores"), answer(shape=(1, 4)), answer(values=(1, np.nan, 2))]
+    for message in (*right, *wrong, *right, *wrong, *right):
+        try:
+            expected = model.scores(message, 3)
+        except ModelFailed as error:
+            with pytest.raises(ModelFailed, match=re.escape(str(error))):
+                model.read(message.SerializeToString(), 3)
+        else:
+            scores = model.read(message.SerializeToString(), 3)
+            np.testing.assert_array_equal(scores, expected)
+            scores[0] = 0  # the caller's to change
+
+
+def test_a_known_beginning_with_too_few_scores_is_looked_at():
+    model = ServedModel("tiny", SIGNATURE, 2000)
+    whole = answer().SerializeToString()
+    model.read(whole, 3)
+    with pytest.raises(CallFailed, match="damaged response"):
+        model.read(whole[:-1], 3)
 
 
 @pytest.mark.parametrize(
