@@ -246,5 +246,6 @@ def _attention(walk: Walk, layers: Sequence[Layer]) -> tuple[Heads, ...]:
             for each in layers
             if not heads.isdisjoint(map(walk.channels.root, walk.parameters[each.key, 0]))
         )
-        found[frozenset(heads)] = Heads(makers, len(heads))
+        if makers:
+            found[frozenset(heads)] = Heads(makers, len(heads))
     return tuple(found.values())

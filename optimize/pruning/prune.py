@@ -15,7 +15,7 @@ from optimize.pruning.allocation import Budget, choose, least_share, multiply_ad
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
 from optimize.pruning.low_rank import factor, layers_to_factor
-from optimize.pruning.report import HeadsReport, LayerReport
+from optimize.pruning.report import HeadsReport, LayerReport, heads_reports
 from optimize.pruning.statistics import layer_statistics
 from optimize.samples import sample_requests
 from rankers.errors import UserError
@@ -146,11 +146,8 @@ def prune(
         coupling = _coupling(graph, settings)
         if not last:
             statistics = layer_statistics(graph, coupling.layers, requests, manifest)
-    attention = tuple(
-        HeadsReport(each.layers, each.count, now.count)
-        for each, now in zip(before.attention, coupling.attention, strict=True)
-    )
-    return graph, Pruned(_reports(before, coupling, whole, pairs), attention, tuple(tuned))
+    layers = _reports(before, coupling, whole, pairs)
+    return graph, Pruned(layers, heads_reports(before.attention, layers), tuple(tuned))
 
 
 @contextmanager

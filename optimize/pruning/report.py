@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from optimize.pruning.coupling import Heads
+
 _ENDS = ("before", "after")
 
 
@@ -63,6 +65,19 @@ class HeadsReport:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
         return asdict(self)
+
+
+def heads_reports(
+    attention: Sequence[Heads], layers: Sequence[LayerReport]
+) -> tuple[HeadsReport, ...]:
+    """Return what became of heads, all of which have the same share of a layer's outputs."""
+    found = {each.name: each for each in layers}
+    reports = []
+    for each in attention:
+        first = found[each.layers[0]]
+        left = each.count * first.outputs_after // first.outputs_before
+        reports.append(HeadsReport(each.layers, each.count, left))
+    return tuple(reports)
 
 
 def summary(reports: Sequence[LayerReport], attention: Sequence[HeadsReport] = ()) -> str:

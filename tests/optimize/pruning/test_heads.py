@@ -103,6 +103,16 @@ def test_heads_stay_if_they_are_told_to(graph_of):
     assert {coupling.held[x] for x in "qkv"} == {"its heads are to stay"}
 
 
+def test_one_head_is_left_and_counted(store):
+    captured = capture(layered_rankers.ranker("Attention"), store, candidates=(1, 5))
+    settings = PruneSettings(budget=0.28, rounds=2, multiple=4, min_width=4)
+    graph, pruned = prune(captured, REQUESTS, settings, DistilSettings(steps=0))
+
+    (heads,) = pruned.attention
+    assert (heads.heads_before, heads.heads_after) == (4, 1)
+    assert tuple(held(graph, "q.weight").shape) == (4, 8)
+
+
 def test_heads_packed_in_one_weight_stay_and_other_layers_do_not(store):
     packed = capture(layered_rankers.ranker("Packed"), store, candidates=(1, 5))
     settings = PruneSettings(budget=0.9, rounds=1, multiple=4, min_width=4)
