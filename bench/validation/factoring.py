@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from bench.environment import environment
 from bench.validation.result import hand_over
@@ -27,6 +28,7 @@ from rankers.zoo.catalogue import ZOO
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.tables.reads import TableReads
+    from rankers.features import ScoreKind
     from rankers.requests import Array
 
 KIND = "rankserve-validation-factoring"
@@ -38,7 +40,8 @@ MIN_ROWS = 64
 def judge(artifact: Artifact, options: dict[str, Any], store: Path) -> dict[str, Any]:
     """Take a captured ranker through the stage; return what became of it, JSON-ready.
 
-    Losses are of the stage's held-out requests: before fine-tuning and after it.
+    Losses are the divergence of clicks from the original's, on evaluation requests: before
+    fine-tuning and after it. Those that the stage itself tells are of its held-out requests.
     """
     from optimize.build import run_stage
     from optimize.capture import load_evidence, score_batch
@@ -46,11 +49,14 @@ def judge(artifact: Artifact, options: dict[str, Any], store: Path) -> dict[str,
     from optimize.stages.factor_tables import REPORT
     from rankers.quality import quality_difference
 
-    made = run_stage("factor_tables", options, artifact, store, data=artifact)
-    said = json.loads((made.folder / REPORT).read_text())
     evidence = load_evidence(artifact)
     batch, kind = evidence.evaluation, artifact.manifest.signature.score
-    scores = score_batch(open_predictor(made), batch, made.manifest.columns_of)
+    losses = []
+    for each in (options | {"steps": 0}, options):
+        made = run_stage("factor_tables", each, artifact, store, data=artifact)
+        scores = score_batch(open_predictor(made), batch, made.manifest.columns_of)
+        losses.append(_loss(scores, evidence.scores, kind))
+    said = json.loads((made.folder / REPORT).read_text())
     assert batch.labels is not None  # noqa: S101 - a ranker's evaluation has labels
     changes = quality_difference(evidence.scores, scores, batch.labels, batch.offsets, kind)
     changed = [each for each in said["tables"] if not each["reason"]]
@@ -59,6 +65,7 @@ def judge(artifact: Artifact, options: dict[str, Any], store: Path) -> dict[str,
         "tables": len(said["tables"]),
         "changed": len(changed),
         "bytes": [sum(x[f"bytes_{end}"] for x in said["tables"]) for end in ("before", "after")],
+        "losses": losses,
         "estimated_loss": sum(x["score_error"] ** 2 for x in changed) / 2,
         "fine_tuning": [
             {x: each[x] for x in ("steps", "best_step", "loss_before", "loss_after")}
@@ -76,7 +83,6 @@ def weighed(artifact: Artifact, share: float) -> dict[str, float]:
     import torch
 
     from optimize.capture import load_calibration, load_evidence
-    from optimize.finetuning.losses import divergence
     from optimize.tables.factor import factor_tables
     from optimize.tables.program import chosen_tables, open_tables
     from optimize.tables.reads import table_reads
@@ -105,12 +111,19 @@ def weighed(artifact: Artifact, share: float) -> dict[str, float]:
             columns = manifest.columns_of(chunk)
             given = {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
             parts.append(graph.score(given).numpy().reshape(-1))
-        scores = torch.cat([torch.from_numpy(each) for each in parts])
-        targets = torch.from_numpy(evidence.scores)
         kind = manifest.signature.score
-        scale = float(targets.std(correction=0))
-        found[weighing] = float(divergence(scores, targets, kind, scale=scale))
+        found[weighing] = _loss(np.concatenate(parts), evidence.scores, kind)
     return found
+
+
+def _loss(scores: Array, original: Array, kind: ScoreKind) -> float:
+    """Return the divergence of scores from the original's, in nats a candidate."""
+    import torch
+
+    from optimize.finetuning.losses import divergence
+
+    student, teacher = torch.from_numpy(scores), torch.from_numpy(original)
+    return float(divergence(student, teacher, kind, scale=float(teacher.std(correction=0))))
 
 
 def _weighed(reads: TableReads, weighing: str) -> TableReads:
@@ -137,12 +150,12 @@ def row(ranker: str, share: float, by_method: dict[str, Any], weighings: dict[st
     """
     told = [f"`{ranker}`", f"{share:g}", f"{weighings['alike']:.1e}"]
     for method in METHODS:
-        (tuned,) = by_method[method]["fine_tuning"]
         auc = by_method[method]["changes"]["auc"]
         low, high = auc["interval"]
+        before, after = by_method[method]["losses"]
         told += [
-            f"{tuned['loss_before']:.1e}",
-            f"{tuned['loss_after']:.1e}",
+            f"{before:.1e}",
+            f"{after:.1e}",
             f"{auc['change']:+.0e} ({low:+.0e} to {high:+.0e})",
         ]
     return f"| {' | '.join(told)} |".replace("e-0", "e-")

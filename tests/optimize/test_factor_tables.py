@@ -19,6 +19,7 @@ from optimize.samples import sample_requests
 from optimize.stages import make_stage
 from optimize.stages.factor_tables import REPORT
 from optimize.tables.program import open_tables
+from optimize.tables.reads import table_reads
 from optimize.torch_program import load_program
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
@@ -65,10 +66,14 @@ def factored(request, flat, store):
     return run_stage("factor_tables", options, flat, store, data=flat)
 
 
+@pytest.fixture(scope="module")
+def once(flat, store):
+    return run_stage("user_once", {"when": "always"}, flat, store)
+
+
 @pytest.fixture(scope="module", params=METHODS)
-def split(request, flat, store):
+def split(request, flat, once, store):
     """Factored after the user's part was split; as a program and in ONNX."""
-    once = run_stage("user_once", {"when": "always"}, flat, store)
     options = UNTUNED | {"method": request.param}
     artifact = run_stage("factor_tables", options, once, store, data=flat)
     return artifact, run_stage("export_onnx", {}, artifact, store)
@@ -129,6 +134,37 @@ class TestScores:
         narrow = {x["name"] for x in said if x["width"] == "int8"}
         wanted = "low_rank" if report_of(factored)["method"] == "low_rank" else "quotients"
         assert any(each.endswith(wanted) for each in narrow)
+
+
+class TestReads:
+    def read(self, artifact):
+        graph, tables = open_tables(artifact)
+        calibration = table_rankers.requests(60, seed=5)
+        return table_reads(graph, tables, calibration, artifact.manifest)
+
+    def test_rows_are_counted_as_requests_read_them(self, flat):
+        requests = table_rankers.requests(60, seed=5)
+        reads = self.read(flat)["user"]
+        candidates = np.bincount(requests.user["user_id"], requests.candidates, minlength=400)
+        assert reads.read_rows == np.count_nonzero(candidates)
+        share = reads.share.numpy()
+        seen = candidates > 0
+        np.testing.assert_allclose(
+            share[seen] / share[seen].sum(), candidates[seen] / candidates.sum()
+        )
+        assert (share[~seen] > 0).all()
+        assert share.sum() == pytest.approx(1)
+
+    def test_padding_is_not_counted(self, flat):
+        requests = table_rankers.requests(60, seed=5)
+        read = np.unique(np.r_[requests.user["history"].reshape(-1), requests.items["item"]])
+        assert self.read(flat)["item"].read_rows == len(read) - 1
+
+    def test_scores_follow_a_users_row_as_much_after_the_split(self, flat, once):
+        before, after = self.read(flat), self.read(once)
+        for name in ("user", "item", "tags", "kind"):
+            sizes = [float(x[name].slopes.trace()) for x in (before, after)]
+            assert sizes[1] == pytest.approx(sizes[0], rel=0.35), name
 
 
 class TestTables:
