@@ -18,6 +18,7 @@ RUNTIMES = {
     "inductor": "optimize.runtimes.inductor",
     "openvino": "optimize.runtimes.openvino",
     "tensorrt": "optimize.runtimes.tensorrt_plan",
+    "torch_tensorrt": "optimize.runtimes.torch_tensorrt_library",
 }
 
 # The formats that a Triton backend serves (optimize/triton).
