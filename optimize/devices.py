@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "cuda")
 # The formats that have a runtime on a GPU, and the settings that give one to others; all else runs
 # on the CPU wherever the run is.
-_ON_CUDA = ("torch", "tensorrt")
+_ON_CUDA = ("torch", "tensorrt", "torch_tensorrt")
 _SETTINGS_ON_CUDA = (ONNX_BUCKETS,)
 
 

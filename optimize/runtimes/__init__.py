@@ -18,6 +18,7 @@ RUNTIMES = {
     "inductor": "optimize.runtimes.inductor",
     "openvino": "optimize.runtimes.openvino",
     "tensorrt": "optimize.runtimes.tensorrt_plan",
+    "torch_tensorrt": "optimize.runtimes.torch_tensorrt_library",
 }
 
 # The formats that a server serves from a version's folder alone; recipes keep one of these unless

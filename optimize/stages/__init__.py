@@ -46,6 +46,7 @@ STAGES = {
     "sparsify": "optimize.stages.sparsify:Sparsify",
     "tensorrt_operators": "optimize.stages.tensorrt_operators:TensorrtOperators",
     "torch_compile": "optimize.stages.torch_compile:TorchCompile",
+    "torch_tensorrt": "optimize.stages.torch_tensorrt:TorchTensorrt",
     "user_once": "optimize.stages.user_once:UserOnce",
     "user_state": "optimize.stages.user_state:KeepUserState",
 }

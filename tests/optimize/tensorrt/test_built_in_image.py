@@ -159,7 +159,8 @@ def test_the_image_builds_for_what_the_stage_would():
 class TestRecipe:
     def test_engines_are_measured_in_turn_and_gated_as_graphs_before(self):
         recipe = load_recipe("gpu-trt")
-        first, second = ([use.name for use in each.stages] for each in recipe.branches)
+        first, second, rival = ([use.name for use in each.stages] for each in recipe.branches)
+        assert rival == ["torch_tensorrt"]
         assert first[-2:] == ["half_precision", "build_tensorrt"]
         assert first.index("tensorrt_operators") < first.index("half_precision")
         assert [each for each in second if each not in first] == ["quantize_static"]
