@@ -69,8 +69,8 @@ def lookup_vectors(tables: StackedTables, ids: Tensor) -> Tensor:
     _check(tables, ids)
     kernels = _kernels()
     features = tables.features
-    columns = _power_of_2(tables.dimension)
-    together = min(_power_of_2(features, 1), max(1, _VALUES_AT_ONCE // columns))
+    columns = power_of_2(tables.dimension)
+    together = min(power_of_2(features, 1), max(1, _VALUES_AT_ONCE // columns))
     out = torch.empty(len(ids), features, tables.dimension, device=ids.device)
     launch: Any = kernels.vectors_kernel[(len(ids), -(-features // together))]
     launch(*_given(tables, ids), out, VECTORS=together, COLUMNS=columns, **_constants(tables, ids))
@@ -101,7 +101,7 @@ def lookup_dots(tables: StackedTables, ids: Tensor, given: Tensor, dots: Dots) -
     launch(
         *_given(tables, ids), given.contiguous(), dots.places, out,
         GIVEN=given.shape[1], PLACED=bool(len(dots.places)), FIRST=dots.first, OUT=out.shape[1],
-        VECTORS=_power_of_2(vectors), COLUMNS=_power_of_2(dimension), **_constants(tables, ids),
+        VECTORS=power_of_2(vectors), COLUMNS=power_of_2(dimension), **_constants(tables, ids),
     )  # fmt: skip
     return out
 
@@ -205,7 +205,8 @@ def _kernels() -> Any:
         raise UserError("the kernel needs the package 'triton': pip install triton") from error
 
 
-def _power_of_2(value: int, least: int = _LEAST) -> int:
+def power_of_2(value: int, least: int = _LEAST) -> int:
+    """Return the smallest size of a kernel's block that holds so many."""
     return max(least, 1 << (value - 1).bit_length())
 
 
