@@ -137,12 +137,14 @@ def _run_branch(branch: Branch, source: Artifact, steps: Steps) -> BranchResult:
             return BranchResult(branch.name, "failed", f"{use.name}: {error}")
         if result.dropped:  # the branch goes on without it
             continue
+        idle = result.artifact.key == made.key
         made = result.artifact
         for verdict in made.manifest.verdicts:
             if not verdict.passed:
                 reason = f"{use.name}: {verdict.gate}: {verdict.reason}"
                 return BranchResult(branch.name, "failed its gate", reason)
-        if branch.layout not in (None, made.manifest.layout):
+        idle = idle and getattr(use.stage, "idle_ends_branch", False)
+        if idle or branch.layout not in (None, made.manifest.layout):
             said = [each for each in made.manifest.notes if each.startswith(f"{use.name}: ")]
             reason = said[-1] if said else f"{use.name} made a {made.manifest.layout} artifact"
             return BranchResult(branch.name, "skipped", reason)

@@ -149,7 +149,7 @@ def join_tables(graph: FlatGraph) -> list[str]:
             call = graph.module.graph.call_function
             places = call(aten.add.Tensor, (call(aten.stack.default, (ids, 1)), offsets))
             rows = call(aten.embedding.default, (joined, places))  # [rows, tables, D]
-        _place_rows(graph, lookups, rows)
+        place_rows(graph, lookups, rows)
         done.append(f"{len(lookups)} tables of the {side} read with one gather")
     graph.clean()
     return done
@@ -171,8 +171,14 @@ def _single_lookups(graph: FlatGraph) -> dict[tuple[str, torch.dtype, int], list
     return found
 
 
-def _place_rows(graph: FlatGraph, lookups: list[Node], rows: Node) -> None:
-    """Give every reader its lookup's rows; one that stacks neighbours takes them as they lie."""
+def place_rows(graph: FlatGraph, lookups: list[Node], rows: Node) -> None:
+    """Give every reader its lookup's rows; one that stacks neighbours takes them as they lie.
+
+    Args:
+        graph: Is changed in place.
+        lookups: What gave ``[rows, D]`` each.
+        rows: What gives all of them in that order, ``[rows, lookups, D]``.
+    """
     place = {node: number for number, node in enumerate(lookups)}
     shapes = graph.shapes()
     call = graph.module.graph.call_function

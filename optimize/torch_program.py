@@ -37,6 +37,8 @@ def load_program(path: Path) -> ExportedProgram:
     """
     import torch
 
+    import optimize.kernels.operators  # noqa: F401 - a program may hold them
+
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():

@@ -32,7 +32,7 @@ def run_fused(cell: Cell, settings: Settings, tell: Any) -> tuple[str, str]:
     import torch
 
     from bench.gpu.timing import event_times
-    from optimize.kernels.lookup_dots import bytes_moved, lookup_dots_reference
+    from optimize.kernels.lookup_dots import Dots, bytes_moved, lookup_dots_reference
     from optimize.kernels.stacked_tables import stack_tables
 
     random = torch.Generator().manual_seed(0)
@@ -41,7 +41,9 @@ def run_fused(cell: Cell, settings: Settings, tell: Any) -> tuple[str, str]:
     dimension = 16 if settings.quick else _DIMENSION
     weights = [torch.randn(rows, dimension, generator=random) for _ in range(features)]
     width: Any = cell.precision
-    on_host = stack_tables(weights, width)
+    on_host = stack_tables(weights, width, length=_LENGTH)
+    dots = Dots.below_diagonal(features + 1)
+    out = dimension + dots.count
     tables = on_host.to(settings.device)
     function = _function(cell.runtime, settings.device)
     given: Any = {"seconds": settings.seconds, "count": settings.count}
@@ -50,15 +52,15 @@ def run_fused(cell: Cell, settings: Settings, tell: Any) -> tuple[str, str]:
     for count in settings.rows:
         drawn = [
             (
-                torch.randint(0, rows, (count, features, _LENGTH), generator=random),
-                torch.randn(count, dimension, generator=random),
+                torch.randint(0, rows, (count, features * _LENGTH), generator=random),
+                torch.randn(count, 1, dimension, generator=random),
             )
             for _ in range(4)
         ]
         cases[count] = drawn
         ids, bottom = drawn[0]
-        expected = lookup_dots_reference(on_host, ids, bottom).double()
-        found = function(tables, ids.to(settings.device), bottom.to(settings.device))
+        expected = lookup_dots_reference(on_host, ids, bottom, dots).double()
+        found = function(tables, ids.to(settings.device), bottom.to(settings.device), dots)
         error = (found.cpu().double() - expected).abs().max() / expected.std()
         worst = max(worst, float(error)) if bool(error.isfinite()) else float("inf")
     tell(cell, "rows", correctness={"error_in_deviations": worst, "limit": _LIMIT})
@@ -66,13 +68,19 @@ def run_fused(cell: Cell, settings: Settings, tell: Any) -> tuple[str, str]:
         return "wrong", f"values are off by {worst:.2g} of their deviation"
     for count, drawn in cases.items():
         moved = [(ids.to(settings.device), bottom.to(settings.device)) for ids, bottom in drawn]
-        calls: list[Callable[[], Tensor]] = [partial(function, tables, *each) for each in moved]
+        calls: list[Callable[[], Tensor]] = [
+            partial(function, tables, *each, dots) for each in moved
+        ]
         times = event_times(calls, settings.device, **given)
         found_here = {"on_device": times.to_json(), "with_copies": times.to_json()}
-        rate = bytes_moved(on_host, drawn[0][0]) / times.p50_us * 1e6
+        rate = bytes_moved(on_host, drawn[0][0], out, dimension) / times.p50_us * 1e6
         floor: dict[str, float] = {"bytes_per_s": rate}
         if settings.ceilings:
-            best = bytes_moved(on_host, drawn[0][0]) / settings.ceilings["copy_bytes_per_s"] * 1e6
+            best = (
+                bytes_moved(on_host, drawn[0][0], out, dimension)
+                / settings.ceilings["copy_bytes_per_s"]
+                * 1e6
+            )
             best += settings.ceilings["launch_us"]
             floor |= {"floor_us": best, "times_floor": times.p50_us / best}
             floor["of_copy_bandwidth"] = rate / settings.ceilings["copy_bytes_per_s"]

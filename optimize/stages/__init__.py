@@ -29,6 +29,7 @@ STAGES = {
     "drop_fields": "optimize.stages.drop_fields:DropFields",
     "export_onnx": "optimize.stages.export_onnx:ExportOnnx",
     "factor_tables": "optimize.stages.factor_tables:FactorTables",
+    "fuse_lookups": "optimize.stages.fuse_lookups:FuseLookups",
     "fold_rare_rows": "optimize.stages.fold_rare_rows:FoldRareRows",
     "export_openvino": "optimize.stages.export_openvino:ExportOpenvino",
     "half_precision": "optimize.stages.half_precision:HalfPrecision",
@@ -68,7 +69,9 @@ class Stage(Protocol):
 
     One whose options name files has a property ``reads`` with their paths: what is in them is part
     of the cache key. One that makes its result for the CPU at hand has ``made_for_cpu = True``: so
-    are the CPU's instruction sets.
+    are the CPU's instruction sets. One that is all that tells a branch from another has
+    ``idle_ends_branch = True``: where it leaves the model as it was, a branch would only repeat
+    the other, and ends.
     """
 
     consumes: ClassVar[str]

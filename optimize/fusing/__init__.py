@@ -1,0 +1,1 @@
+"""Finds a program's lookups, bags and dots, and lets one kernel compute them."""
