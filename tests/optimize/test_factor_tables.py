@@ -8,9 +8,9 @@ import json
 import numpy as np
 import onnx
 import pytest
+import squares_ranker
 import table_rankers
 import torch
-from torch import nn
 
 from optimize.build import run_stage
 from optimize.capture import capture
@@ -22,8 +22,6 @@ from optimize.tables.program import open_tables
 from optimize.tables.reads import table_reads
 from optimize.torch_program import load_program
 from rankers.errors import UserError
-from rankers.features import Feature, Signature
-from rankers.ranker import Ranker
 
 METHODS = ("low_rank", "quotient_remainder")
 RANKS = {"user": 3, "item": 5, "tags": 4, "region": 2}
@@ -232,40 +230,9 @@ class TestTables:
             assert each.untyped_storage().nbytes() == each.nbytes, name
 
 
-class Squares(nn.Module):
-    """Fewer columns make its scores smaller on average, which can be learnt."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(260, 8, padding_idx=0)
-        self.other = nn.Embedding(260, 8)
-        self.out = nn.Linear(8, 1)
-
-    def forward(self, item, user):
-        return self.out(self.table(item) ** 2 + self.other(user)).squeeze(1)
-
-
 @pytest.fixture(scope="module")
 def squares(store):
-    torch.manual_seed(0)
-    signature = Signature(
-        (
-            Feature("user", "int64", side="user", cardinality=260),
-            Feature("item", "int64", side="item", cardinality=260),
-        ),
-        score="logit",
-    )
-    calibration = sample_requests(signature, [20] * 150)
-    evaluation = sample_requests(signature, [7] * 10)
-    labels = np.tile(np.float32([0, 1]), 35)
-    ranker = Ranker(
-        "squares",
-        Squares().eval(),
-        signature,
-        dataclasses.replace(evaluation, labels=labels),
-        calibration=calibration,
-    )
-    return capture(ranker, store, candidates=(1,))
+    return capture(squares_ranker.squares(), store, candidates=(1,))
 
 
 @pytest.mark.parametrize("method", METHODS)
