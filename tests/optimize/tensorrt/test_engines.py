@@ -13,7 +13,6 @@ from optimize.branches import Branch, MeasureOptions
 from optimize.branching import run_branches
 from optimize.buckets import Buckets
 from optimize.build import run_stage
-from optimize.capture import capture
 from optimize.recipe import StageUse
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
@@ -53,14 +52,11 @@ needs_tensorrt_missing = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def graphs(store):
-    import example_rankers
-
-    flat = capture(example_rankers.tiny(), store, candidates=(1, 37))
-    once = run_stage("user_once", {"when": "always"}, flat, store)
+def graphs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graphs")
     return {
-        name: run_stage("export_onnx", {}, each, store)
-        for name, each in (("flat", flat), ("user_once", once))
+        layout: dense_ranker.make_artifact(folder / layout, layout=layout)
+        for layout in ("flat", "user_once")
     }
 
 
