@@ -29,12 +29,12 @@ def check_artifact(artifact: Artifact, target: Target | None = None) -> list[tup
         UserError: There is a target, and the artifact is no plan.
     """
     checks = [("checksums", True, f"{len(artifact.manifest.files)} files agree")]
-    if artifact.manifest.format == "tensorrt":
-        checks += _plan(artifact, target)
+    if artifact.manifest.format in {"tensorrt", "torch_tensorrt"}:
+        checks += _engine(artifact, target)
     elif target is not None:
         raise UserError(
             f"{artifact.folder}: a {artifact.manifest.format} artifact; --tensorrt, --gpu and "
-            "--compute-capability say where a TensorRT plan is to run"
+            "--compute-capability say where TensorRT's engines are to run"
         )
     else:
         checks += [
@@ -54,15 +54,18 @@ def check_artifact(artifact: Artifact, target: Target | None = None) -> list[tup
     return checks
 
 
-def _plan(artifact: Artifact, target: Target | None) -> list[tuple[str, bool, str]]:
-    """Hold a plan against its target; score it if that is this machine."""
+def _engine(artifact: Artifact, target: Target | None) -> list[tuple[str, bool, str]]:
+    """Hold TensorRT's engines against their target; score them if that is this machine."""
     from optimize.tensorrt.builder import this_machine
-    from optimize.tensorrt.plan import check_plan
 
+    if artifact.manifest.format == "tensorrt":
+        from optimize.tensorrt.plan import check_plan as check
+    else:
+        from optimize.runtimes.torch_tensorrt_library import check_library as check
     if target is not None:
-        return check_plan(artifact.manifest, target)
+        return check(artifact.manifest, target)
     try:
-        found = check_plan(artifact.manifest, this_machine())
+        found = check(artifact.manifest, this_machine())
     except UserError as error:
         advice = "say where it is to serve: --tensorrt, --gpu, --compute-capability"
         return [("TensorRT", False, f"{error}; or {advice}")]

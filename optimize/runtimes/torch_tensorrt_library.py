@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from optimize.artifact import Artifact, Manifest
     from optimize.runtimes import Predictor
-    from optimize.tensorrt.compatibility import Hardware
+    from optimize.tensorrt.compatibility import Check, Hardware
     from rankers.requests import Array
 
 FORMAT = "torch_tensorrt"
@@ -56,18 +56,21 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     return in_buckets(library, artifact.manifest, device=device)
 
 
+def check_library(manifest: Manifest, target: Target) -> list[Check]:
+    """Hold a library's engines against where they are to run; see `compare`."""
+    data = manifest.settings[SETTING]
+    hardware: Hardware = "ampere_plus" if data["options"]["ampere_plus"] else "none"
+    promise = Promise(data["options"]["version_compatible"], hardware)
+    return compare(Target(**data["built"]), promise, target)
+
+
 def refuse_elsewhere(manifest: Manifest, here: Target, torch_version: str) -> None:
     """Raise unless a library runs here.
 
     Raises:
         ArtifactError: It was built for another torch, TensorRT or GPU; the message says which.
     """
-    data = manifest.settings[SETTING]
-    hardware: Hardware = "ampere_plus" if data["options"]["ampere_plus"] else "none"
-    promise = Promise(data["options"]["version_compatible"], hardware)
-    failed = [
-        text for _, passed, text in compare(Target(**data["built"]), promise, here) if not passed
-    ]
+    failed = [text for _, passed, text in check_library(manifest, here) if not passed]
     built_for = manifest.requires["torch"]
     if built_for != torch_version:
         failed.append(f"compiled for torch {built_for}, {torch_version} is installed")

@@ -8,6 +8,7 @@ import pytest
 from optimize.artifact import Artifact, ArtifactError
 from optimize.build import run_stage
 from optimize.capture import capture
+from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
 from optimize.runtimes.torch_tensorrt_library import SETTING, in_buckets, refuse_elsewhere
 from optimize.samples import sample_requests
@@ -106,6 +107,13 @@ class TestLibrary:
             programs["flat"].manifest, version_compatible=True, ampere_plus=True
         )
         refuse_elsewhere(manifest, Target("11.1.0", "NVIDIA A10", "8.6"), "2.13.0")
+
+    def test_check_holds_it_against_a_server_that_is_elsewhere(self, programs):
+        library = Artifact(programs["flat"].folder, library_manifest(programs["flat"].manifest))
+        target = Target("11.1.0", "NVIDIA H200", "9.0")
+        found = {name: passed for name, passed, _ in check_artifact(library, target)}
+        assert (found["TensorRT"], found["GPU"]) == (False, True)
+        assert "scores" not in found
 
     def test_on_a_cpu_it_is_not_opened(self, programs):
         library = Artifact(programs["flat"].folder, library_manifest(programs["flat"].manifest))
