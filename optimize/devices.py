@@ -58,4 +58,5 @@ def require_device(device: str) -> None:
 
 def runtime_device(manifest: Manifest, device: str) -> str:
     """Return where an artifact runs in a run on ``device``: there, or on the CPU if it must."""
-    return device if manifest.format in _ON_CUDA else "cpu"
+    compiled = manifest.settings.get("device") == "cuda"  # ahead of time, for it alone
+    return device if manifest.format in _ON_CUDA or compiled else "cpu"

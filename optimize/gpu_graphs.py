@@ -6,6 +6,18 @@ what is never served (docs/decisions/024-half-precision-by-our-own-casts.md).
 
 # The 16-bit type of a graph: its results are rounded to it (optimize/half/rounding.py).
 HALF = "half"
+# The setting of `optimize.stages.cuda_graphs`: buckets, and how they are captured.
+GRAPHS = "cuda_graphs"
+# What code compiled for a GPU requires of it, among what an artifact requires.
+GPU = "gpu"
+
+
+def gpu_architecture() -> str:
+    """Return the architecture of the GPU at hand, such as ``sm_90``."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
 
 
 def precision_in(before: str, half: str) -> str:

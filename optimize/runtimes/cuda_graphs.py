@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from optimize.buckets import LADDER, Beyond, Buckets
+from optimize.gpu_graphs import GRAPHS
 from optimize.half_products import narrow_products
 from optimize.static_inputs import StaticInputs, columns_of
 from optimize.torch_program import load_program, program_on
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from optimize.static_inputs import Column
     from rankers.requests import Array, Columns
 
-SETTING = "cuda_graphs"
+SETTING = GRAPHS
 _WARM_UPS = 3  # libraries choose kernels and allocate workspaces in their first calls
 _DYNAMO_LIMIT = 8  # of torch 2.11, where the configuration has no such name
 
