@@ -64,5 +64,6 @@ def require_device(device: str) -> None:
 
 def runtime_device(manifest: Manifest, device: str) -> str:
     """Return where an artifact runs in a run on ``device``: there, or on the CPU if it must."""
-    able = manifest.format in _ON_CUDA or any(x in manifest.settings for x in _SETTINGS_ON_CUDA)
-    return device if able else "cpu"
+    compiled = manifest.settings.get("device") == "cuda"  # ahead of time, for it alone
+    in_buckets = any(each in manifest.settings for each in _SETTINGS_ON_CUDA)
+    return device if manifest.format in _ON_CUDA or compiled or in_buckets else "cpu"

@@ -9,6 +9,18 @@ compute something else than a GPU does, so that gates would judge what is never 
 HALF = "half"
 # That a graph runs in candidate buckets, and how (optimize/runtimes/onnx_buckets.py).
 ONNX_BUCKETS = "onnx_buckets"
+# The setting of `optimize.stages.cuda_graphs`: buckets, and how they are captured.
+GRAPHS = "cuda_graphs"
+# What code compiled for a GPU requires of it, among what an artifact requires.
+GPU = "gpu"
+
+
+def gpu_architecture() -> str:
+    """Return the architecture of the GPU at hand, such as ``sm_90``."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
 
 
 def precision_in(before: str, half: str) -> str:

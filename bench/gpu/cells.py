@@ -16,6 +16,7 @@ _USER_ONCE = ("dlrm", "din", "history_transformer")
 # The parts of the suite by the name that --only takes, in order: what matters most comes first.
 PARTS = {
     "graphs": ("cuda graphs", "cuda graphs, copies inside"),
+    "fused rankers": ("cuda graphs, fused lookups",),
     "base": ("onnxruntime cpu", "eager"),
     "compiled": ("torch.compile", "cuda graphs, compiled", "max-autotune"),
     "aoti": ("aoti",),
@@ -24,9 +25,21 @@ PARTS = {
 # Behind the embedded server: each cell takes seconds to start, so one layout, and fewer precisions.
 SERVED = "served"
 _SERVED_PRECISIONS = ("fp32", "fp16")
-# The fused kernel and its twin in torch, at each width of a row (bench/gpu/fused.py).
+# The fused kernels and their twins in torch, at each width of a row (bench/gpu/fused.py): dots of a
+# DLRM, and the gathers alone, of single IDs and of bags, at sizes that only bandwidth bounds.
 FUSED = "fused"
-_FUSED_RUNTIMES = ("fused kernel", "twin, eager", "twin, compiled")
+DOTS, GATHER, BAGS = "lookup_dots", "lookup_vectors", "lookup_vectors, bags"
+FUSED_KERNEL = "fused kernel"
+_FUSED_CELLS = {
+    DOTS: (FUSED_KERNEL, "twin, eager", "twin, compiled"),
+    GATHER: (FUSED_KERNEL, "twin, eager"),
+    BAGS: (FUSED_KERNEL, "twin, eager"),
+}
+GATHER_ROWS = (4096, 16_384, 65_536)
+# Of the copy bandwidth of the same run, at the largest of them.
+LEAST_OF_COPY = 0.6
+# Those that look up what is not read as a sequence alone.
+_WITH_LOOKUPS = ("dlrm", "dcn_v2", "deepfm", "wide_deep", "two_tower", "din")
 _ROW_WIDTHS = ("fp32", "fp16", "int8", "int4")
 CEILINGS, KERNELS = "ceilings", "kernels"
 ALL_PARTS = (CEILINGS, KERNELS, FUSED, *PARTS)
@@ -73,8 +86,9 @@ def plan(
     A ranker's cells of a part follow each other, as they share what was built for it.
     """
     fused = [
-        Cell(FUSED, "lookup_dots", "flat", runtime, width)
-        for runtime in _FUSED_RUNTIMES
+        Cell(FUSED, operation, "flat", runtime, width)
+        for operation, runtimes in _FUSED_CELLS.items()
+        for runtime in runtimes
         for width in _ROW_WIDTHS
         if FUSED in parts
     ]
@@ -83,6 +97,7 @@ def plan(
         for part, runtimes in PARTS.items()
         if part in parts
         for ranker in rankers
+        if part != "fused rankers" or ranker in _WITH_LOOKUPS
         for layout in _layouts(part, ranker)
         for runtime in runtimes
         for precision in precisions

@@ -13,7 +13,7 @@ from optimize.runtimes import open_predictor, physical_cores
 from optimize.runtimes.cuda_graphs import GraphOptions, GraphPredictor
 from optimize.samples import sample_tensors
 from optimize.static_inputs import columns_of
-from optimize.torch_program import PROGRAM, save_program
+from optimize.torch_program import PROGRAM, load_program, program_on, save_program
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ def open_path(
     """
     if cell.runtime == "onnxruntime cpu":
         return Opened("cpu", _onnxruntime(program))
+    if cell.runtime.endswith("fused lookups"):
+        program = _fused(program)
+        loaded = program_on(load_program(program.model_path), device)
     module: Any = loaded.module(check_guards=False)
     narrow_products(module, cell.precision)  # type: ignore[arg-type]
     if cell.runtime.startswith("cuda graphs") or cell.runtime == "max-autotune":
@@ -100,6 +103,25 @@ def open_path(
     if cell.runtime == "aoti":
         module = _ahead_of_time(module, program, device)
     return _plain(module, program, device)
+
+
+def _fused(program: Artifact) -> Artifact:
+    """Fuse a program's lookups, once for all cells.
+
+    Raises:
+        UserError: There is nothing to fuse.
+    """
+    from optimize.artifact import MANIFEST, open_artifact
+    from optimize.stages.fuse_lookups import FuseLookups
+
+    folder = program.folder.parent / f"{program.folder.name}-fused"
+    if (folder / MANIFEST).is_file():
+        return open_artifact(folder)
+    folder.mkdir(exist_ok=True)
+    made = seal(folder, FuseLookups().run(program, folder))
+    if made.key == program.key:
+        raise UserError(made.manifest.notes[-1])
+    return made
 
 
 def _plain(module: Any, program: Artifact, device: str) -> Opened:

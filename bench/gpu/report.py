@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bench.gpu.cells import BAGS, GATHER, LEAST_OF_COPY
 from bench.tables import Table
 from rankers.errors import UserError
 
@@ -59,6 +60,7 @@ def _file(path: Path) -> str:
             "floor (bytes, operations and a launch at the rates above).\n\n"
             f"{markdown(_table(measured, data['rows'], _on_device))}\n"
         )
+    parts += _gathers(measured)
     served = _served(measured)
     if served is not None:
         parts.append(
@@ -145,6 +147,21 @@ def _on_device(found: dict[str, Any]) -> str:
     floor = found.get("floor")
     times = "" if floor is None else f" ({floor['times_floor']:.3g})"
     return f"{found['on_device']['p50_us']:.3g}{times}"
+
+
+def _gathers(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what gathers alone reach of the copy bandwidth, at their most rows."""
+    lines = []
+    for each in cells:
+        last = max(each["rows"], key=lambda found: int(found["rows"]))
+        share = last.get("floor", {}).get("of_copy_bandwidth")
+        if share is not None and each["ranker"] in (GATHER, BAGS):
+            lines.append(
+                f"- {each['ranker']}, {each['runtime']}, rows of {each['precision']}: {share:.0%} "
+                f"at {last['rows']:,} rows"
+            )
+    said = f"Of the copy bandwidth, of which the fused kernel is to reach {LEAST_OF_COPY:.0%}:\n"
+    return ["\n".join([said, *lines, ""])] if lines else []
 
 
 def _not_measured(cells: Sequence[dict[str, Any]]) -> list[str]:

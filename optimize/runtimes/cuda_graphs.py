@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 
 from optimize.buckets import LADDER, Beyond, Buckets
+from optimize.gpu_graphs import GRAPHS
 from optimize.half_products import narrow_products
 from optimize.runtimes.static_buckets import BucketPredictor
 from optimize.static_inputs import StaticInputs, columns_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from optimize.static_inputs import Column
     from rankers.requests import Array
 
-SETTING = "cuda_graphs"
+SETTING = GRAPHS
 _WARM_UPS = 3  # libraries choose kernels and allocate workspaces in their first calls
 _DYNAMO_LIMIT = 8  # of torch 2.11, where the configuration has no such name
 

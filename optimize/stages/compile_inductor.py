@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.gpu_graphs import GPU, GRAPHS, gpu_architecture
 from optimize.instruction_sets import ISA, instruction_sets
 from rankers.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch.export import ExportedProgram
 
     from optimize.artifact import Artifact, Manifest
 
@@ -37,38 +40,56 @@ class CompileInductor:
     most. Needs a C++ compiler and takes from seconds to minutes. The library is machine code: it
     runs on CPUs that have the instruction sets in the manifest, and it is as trustworthy as whoever
     made it, since nothing but its checksum can be examined (docs/runtimes.md).
+
+    After `cuda_graphs` its buckets stay: one library for any number of rows runs in each of them,
+    in static buffers, with one copy there and one back, as a CUDA graph where the device is
+    ``cuda`` (docs/gpu.md).
     Source: https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html
     """
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "inductor"
     needs: ClassVar[tuple[str, ...]] = ("torch",)
-    code: ClassVar[tuple[str, ...]] = ("torch_program.py", "lookups.py", "flat_graph.py")
+    code: ClassVar[tuple[str, ...]] = (
+        "torch_program.py",
+        "lookups.py",
+        "flat_graph.py",
+        "half_products.py",
+    )
     made_for_cpu: ClassVar[bool] = True
 
+    device: Literal["cpu", "cuda"] = field(
+        default="cpu", metadata={"help": "what the code is for; cuda: the GPU at hand"}
+    )
+
     freezing: bool = field(
-        default=True, metadata={"help": "weights are constants, laid out as the kernels read them"}
+        default=True,
+        metadata={"help": "on cpu: weights are constants, laid out as the kernels read them"},
     )
     max_autotune: bool = field(
         default=False, metadata={"help": "try several kernels for each matrix product; slower"}
     )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What the result is for."""
+        from optimize.devices import DEVICES
+
+        return ("cuda",) if self.device == "cuda" else DEVICES
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Compile; see `optimize.stages.Stage.run`."""
         import torch
         from torch import _inductor as inductor
 
-        from optimize.lookups import rewrite_lookups
-        from optimize.torch_program import load_program
+        from optimize.devices import require_device
 
-        manifest = artifact.manifest
+        require_device(self.device)
         _require_compiler()
-        program = load_program(artifact.model_path)
-        if manifest.layout == "flat":
-            program, _ = rewrite_lookups(program, manifest.signature, join=False)
+        program = _program(artifact, self.device)
         march, isa = _target()
         configs: dict[str, Any] = {
-            "freezing": self.freezing,
+            "freezing": self.freezing and self.device == "cpu",
             "max_autotune": self.max_autotune,
             # As many threads as the runtime is told, not as many as there were here.
             "cpp.dynamic_threads": True,
@@ -81,9 +102,53 @@ class CompileInductor:
                 )
         except Exception as error:  # the compiler has many kinds of its own
             raise UserError(f"Inductor cannot compile the program: {in_one_line(error)}") from error
+        manifest = artifact.manifest
         # The library calls into torch's own, whose interface holds for one release.
         requires = manifest.requires | {"torch": torch.__version__, ISA: " ".join(isa)}
-        return replace(manifest, format="inductor", model=MODEL, requires=requires, settings={})
+        settings = {key: manifest.settings[key] for key in (GRAPHS,) if key in manifest.settings}
+        if self.device == "cuda":
+            requires[GPU] = gpu_architecture()
+            settings["device"] = "cuda"
+        return replace(
+            manifest, format="inductor", model=MODEL, requires=requires, settings=settings
+        )
+
+
+def _program(artifact: Artifact, device: str) -> ExportedProgram:
+    """Return what is compiled: lookups and products as they are to be, on the device."""
+    from optimize.lookups import rewrite_lookups
+    from optimize.torch_program import load_program, program_on
+
+    manifest = artifact.manifest
+    program = load_program(artifact.model_path)
+    if manifest.layout == "flat":
+        program, _ = rewrite_lookups(program, manifest.signature, join=False)
+    precision = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
+    if precision != "fp32":
+        program = _narrowed(program, artifact, precision)
+    return program_on(program, device)
+
+
+def _narrowed(program: ExportedProgram, artifact: Artifact, precision: Any) -> ExportedProgram:
+    """Write the precision that buckets ask for into the program, as their runtime would."""
+    import torch
+
+    from optimize.flat_graph import FlatGraph
+    from optimize.half_products import narrow_products
+    from optimize.samples import sample_requests
+    from optimize.tables.program import program_of
+
+    manifest = artifact.manifest
+    module = program.module(check_guards=False)
+    narrow_products(module, precision)
+    module.graph.set_codegen(torch.fx.graph.CodeGen())
+    users = frozenset(each.name for each in manifest.signature.user)
+
+    def sample(rows: int) -> Any:
+        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
+        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
+
+    return program_of(FlatGraph(module, manifest.inputs, users, sample), manifest)
 
 
 def _require_compiler() -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rankers.features import Dtype
 
 CONFIG = "config.pbtxt"
-CUDA_GRAPHS = "cuda_graphs"  # optimize.runtimes.cuda_graphs.SETTING, which takes torch to import
 # The parameter that tells which artifact a version holds ends in the version's number.
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
@@ -245,7 +244,7 @@ def _usual_instances(options: ServingOptions) -> int:
 
 def _warmed_sizes(artifact: Artifact, options: ServingOptions) -> tuple[int, ...]:
     """Return the sizes to warm up: every bucket that a request can reach, if there are buckets."""
-    stated = artifact.manifest.settings.get(CUDA_GRAPHS)
+    stated = artifact.manifest.settings.get(GRAPHS)
     if stated is None:
         return options.warm_up_candidates
     most = options.max_candidates

@@ -100,6 +100,18 @@ class TestReport:
         assert "cuda graphs, copies inside fp32: crashed: SIGSEGV." in section
         assert "It was cut before its end." in section
 
+    def test_what_a_gather_reaches_of_the_copy_bandwidth_is_said_at_its_most_rows(
+        self, results, found
+    ):
+        times = found["cells"][0]["rows"][0]
+        rows = [
+            times | {"rows": n, "floor": {"of_copy_bandwidth": share, "times_floor": 1 / share}}
+            for n, share in ((4096, 0.5), (65_536, 0.71))
+        ]
+        gather = found["cells"][0] | {"ranker": "lookup_vectors", "runtime": "fused kernel"}
+        section = gpu_section(results(cells=[gather | {"precision": "int8", "rows": rows}]))
+        assert "- lookup_vectors, fused kernel, rows of int8: 71% at 65,536 rows" in section
+
     def test_a_smoke_test_is_not_taken_for_a_result(self, results):
         with pytest.raises(UserError, match="a smoke test of the suite says nothing of a GPU"):
             gpu_section(results(quick=True))

@@ -6,7 +6,19 @@ import sys
 import pytest
 
 from bench.gpu import worker
-from bench.gpu.cells import ALL_PARTS, FUSED, LIMITS, PARTS, SERVED, Cell, plan
+from bench.gpu.cells import (
+    ALL_PARTS,
+    BAGS,
+    DOTS,
+    FUSED,
+    FUSED_KERNEL,
+    GATHER,
+    LIMITS,
+    PARTS,
+    SERVED,
+    Cell,
+    plan,
+)
 from bench.gpu.floors import Work, floor_us, work_at, work_of
 from bench.gpu.kernels import summary
 from bench.gpu.rankers import make_ranker
@@ -89,13 +101,38 @@ def test_the_fused_kernel_and_its_twin_are_held_against_float64_too(folder, monk
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     cells = [
-        Cell(FUSED, "lookup_dots", "flat", runtime, "int4")
-        for runtime in ("fused kernel", "twin, eager")
+        Cell(FUSED, operation, "flat", runtime, "int4")
+        for operation in (DOTS, GATHER, BAGS)
+        for runtime in (FUSED_KERNEL, "twin, eager")
     ]
     events = events_of(cells, folder)
     sys.modules.pop("optimize.kernels.lookup_dots_kernel", None)
+    ends = {each["cell"]: each for each in events if each["event"] == "ended"}
+    assert {each["status"] for each in ends.values()} == {"ok"}
+    assert sum("rows" in each for each in events) == len(cells) * len(SETTINGS.rows)
+    for each in cells:
+        told = each.ranker != DOTS and each.runtime == FUSED_KERNEL
+        assert ("of the copy bandwidth" in ends[each.name]["why"]) == told
+
+
+def test_wrong_values_of_the_fused_kernel_are_not_timed(folder, monkeypatch):
+    from optimize.kernels import lookup_dots
+
+    exact = lookup_dots.lookup_vectors_reference
+    monkeypatch.setattr(
+        lookup_dots, "lookup_vectors_reference", lambda *given: exact(*given) + 0.01
+    )
+    events = events_of([Cell(FUSED, BAGS, "flat", "twin, eager", "int8")], folder)
+    assert events[-1]["status"] == "wrong"
+    assert not any("with_copies" in each for each in events)
+
+
+def test_a_ranker_with_fused_lookups_is_held_against_float64_as_others(folder):
+    fused = Cell("fused rankers", "deepfm", "flat", "cuda graphs, fused lookups", "fp32")
+    events = events_of([GRAPHS, fused], folder)
     assert [each["status"] for each in events if each["event"] == "ended"] == ["ok", "ok"]
-    assert sum("rows" in each for each in events) == 2 * len(SETTINGS.rows)
+    operators = {each["cell"]: each["kernels"]["kernels"] for each in events if "kernels" in each}
+    assert operators[fused.name] < operators[GRAPHS.name]  # as many fewer as were fused
 
 
 class TestPlan:
