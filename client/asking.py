@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from client.completions import Ended
     from client.fleet import Fleet
     from client.inbox import Waiting
+    from client.sharing import Share
 
 Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
 
@@ -22,8 +24,8 @@ Heard = tuple[int, int, "Ended"]  # question, attempt, how it ended
 class Asked(Protocol):
     """A question: its bytes, given how long the server may keep it, and what an answer means."""
 
-    def body(self, timeout_s: float) -> bytes:
-        """Return the request."""
+    def body(self, timeout_s: float, share: Share | None = None) -> bytes:
+        """Return the request; its tensors may be written where ``share`` says."""
         ...
 
     def read(self, response: bytes) -> Any:
@@ -118,7 +120,7 @@ class Asking:
         left_s = self._deadline - time.monotonic() if attempt else self._first_s
         self._fleet.send(
             place,
-            self._question.body(left_s),
+            partial(self._question.body, left_s),
             lambda ended: tell((number, attempt, ended)),
             self._attempts.kind(attempt),
             self._waiting,

@@ -10,23 +10,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import socket
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
-
 from client.frames import FIRST_FRAME, call_headers
-from client.http2 import Connection
 from client.late_calls import LateCalls
-from client.server_url import host_and_port
+from client.opening import opened
+from client.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from client.completions import Ended, Metadata
+    from client.http2 import Connection
+    from client.sharing import SharedMemory
+    from client.unhurried import Body
 
 _LOG = logging.getLogger(__name__)
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -37,17 +38,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 # Above it calls share gRPC's connection.
 MOST = 64
 _IDLE_S = 60.0
-_OPENING_S = 5.0
 # How often idle ones are looked at: a server that is to stop waits for its pings to be answered.
 _LOOK_S = 1.0
-_LONGEST_WAIT_S = 1e6
-# A host that vanished is found within 90 s while idle, 30 s while it is to receive something.
-_KEEP_ALIVE = {
-    "TCP_KEEPIDLE": 60,
-    "TCP_KEEPINTVL": 10,
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 30_000,
-}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
@@ -58,13 +50,21 @@ class Connections:
         url: ``host:port``.
         authority: The ``host:port`` that is asked for there; the URL if empty.
         metadata: Sent with every call.
+        shared_memory: Whether requests go through it (`client.sharing`).
     """
 
-    def __init__(self, url: str, authority: str = "", metadata: Metadata = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        authority: str = "",
+        metadata: Metadata = (),
+        shared_memory: SharedMemory = "never",
+    ) -> None:
         self._url, self._authority, self._metadata = url, authority or url, metadata
         self._headers = call_headers(self._authority, INFER, metadata)
         self._lock = threading.Lock()
         self._idle: deque[Connection] = deque()
+        self._bare: deque[Connection] = deque()  # idle, and to get a region first
         self._all: set[Connection] = set()
         self._late = LateCalls()
         self._wanted = 1  # how many there are to be: as many as calls were under way at once
@@ -74,6 +74,7 @@ class Connections:
         # More metadata than fits into a frame is gRPC's to send.
         self._off = not _PLAIN.fullmatch(url) or len(self._headers) > FIRST_FRAME // 2
         self._closed = False
+        self._sharing = Sharing(shared_memory, url, self._authority, metadata)
 
     def take(self, under_way: int = 0) -> Connection | None:
         """Return one that is idle and well, to be given back; None if there is none now.
@@ -93,12 +94,21 @@ class Connections:
                 return connection
             self._forget(connection)
 
-    def begin(self, connection: Connection, body: bytes, metadata: Metadata = ()) -> None:
+    def begin(self, connection: Connection, body: bytes | Body, metadata: Metadata = ()) -> None:
         """Send an inference; ``metadata`` goes along with what is sent with every call."""
         headers = self._headers
         if metadata:
             headers = call_headers(self._authority, INFER, self._metadata + metadata)
-        connection.begin(headers, body)
+        connection.begin(headers, body if isinstance(body, bytes) else body(connection.share))
+
+    def lost(self, connection: Connection, ended: Ended) -> bool:
+        """Tell whether a call failed as the server had forgotten its region, which goes then."""
+        region = connection.region
+        if ended.response is not None or region is None or region.name not in ended.details:
+            return False
+        connection.region = None
+        region.close()
+        return connection.usable
 
     def give(self, connection: Connection) -> None:
         """Take one back whose call has ended."""
@@ -106,7 +116,11 @@ class Connections:
             self._forget(connection)
             return
         connection.idle_since = time.monotonic()
-        self._idle.append(connection)
+        if self._sharing.wants(connection):
+            self._bare.append(connection)
+            self._need.set()
+        else:
+            self._idle.append(connection)
         if self._closed:
             self.close()
 
@@ -117,18 +131,24 @@ class Connections:
     def close(self) -> None:
         """Close those that are idle, and end the calls on the others."""
         self._off = self._closed = True
+        self._sharing.hurry()
         self._need.set()
-        while self._idle:
-            with contextlib.suppress(IndexError):
-                self._forget(self._idle.pop())
+        for each in (self._idle, self._bare):
+            while each:
+                with contextlib.suppress(IndexError):
+                    connection = each.pop()
+                    self._sharing.release(connection)
+                    self._forget(connection)
         with self._lock:
-            for each in self._all:
-                each.abort()
+            for used in self._all:
+                used.abort()
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
             self._all.discard(connection)
         connection.close()
+        self._sharing.release(connection)
+        connection.share = None
 
     def _want(self, count: int) -> None:
         with self._lock:
@@ -158,6 +178,11 @@ class Connections:
                 else:
                     not_before = time.monotonic() + pause_s
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            while self._bare:
+                with contextlib.suppress(IndexError):  # they were closed meanwhile
+                    connection = self._bare.popleft()
+                    self._sharing.equip(connection)
+                    self.give(connection)
             for _ in range(len(self._idle)):
                 self._look_at_one()
 
@@ -171,6 +196,8 @@ class Connections:
             self._off = True
             _LOG.info("%s is asked by gRPC alone: its HTTP/2 is not understood", self._url)
             return True
+        if self._sharing.on:
+            connection.share = partial(self._sharing.region, connection)
         with self._lock:
             self._all.add(connection)
         self.give(connection)
@@ -186,44 +213,7 @@ class Connections:
                 self._idle.append(connection)
             else:
                 self._wanted = max(1, self._wanted - spare)
+                self._sharing.release(connection)
                 self._forget(connection)
         if self._closed:
             self.close()
-
-
-def opened(url: str, live: bytes) -> Connection | None:
-    """Open a connection, and make a call of nothing on it; None if its answer is not understood.
-
-    Raises:
-        OSError: Nobody answers.
-    """
-    host, port = host_and_port(url)
-    connected = socket.create_connection((host, port or 0), _OPENING_S)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE.items():
-        if hasattr(socket, name):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    connection = Connection(connected)
-    connection.begin(live, b"")
-    ended = wait(connection, _OPENING_S)
-    if ended is not None and ended.code is not grpc.StatusCode.UNAVAILABLE:
-        understood = ended.code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
-        if understood and connection.usable:
-            return connection
-        connection.close()
-        return None
-    connection.close()
-    raise OSError(f"{url}: no answer")
-
-
-def wait(connection: Connection, seconds: float) -> Ended | None:
-    """Return how the connection's call ended; None if it did not in time."""
-    seconds = min(seconds, _LONGEST_WAIT_S)
-    until = time.monotonic() + seconds
-    while seconds > 0:
-        ended = connection.wait(seconds)
-        if ended is not None:
-            return ended
-        seconds = until - time.monotonic()
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from client.inbox import Waiting
     from client.policies import Policies
     from client.served_model import ServedModel
+    from client.sharing import SharedMemory
     from client.tracing import Tracing
+    from client.unhurried import Body
 
 
 class Fleet(Balancer):
@@ -37,6 +40,7 @@ class Fleet(Balancer):
         metadata: Sent with every call.
         tracing: Makes spans of calls; None for no traces.
         near: Tells of a URL whether it is in the client's own zone.
+        shared_memory: Whether requests go through it, where a server is on this host.
 
     Raises:
         ServerUnreachable: A name cannot be resolved.
@@ -52,8 +56,11 @@ class Fleet(Balancer):
         *,
         tracing: Tracing | None = None,
         near: Callable[[str], bool] = lambda _: True,
+        shared_memory: SharedMemory = "auto",
     ) -> None:
-        members = Members(lambda target: Endpoint(target, credentials, metadata), policies, near)
+        members = Members(
+            lambda target: Endpoint(target, credentials, metadata, shared_memory), policies, near
+        )
         super().__init__(members, model, policies)
         self.tracing = tracing
         self._names = names
@@ -101,7 +108,7 @@ class Fleet(Balancer):
             self.counts["requests"] += 1
             self.counts["calls"] += timeout_s > 0
         try:
-            ended = self.endpoints[0].calls.ask(question.body(timeout_s), timeout_s)
+            ended = self.endpoints[0].calls.ask(partial(question.body, timeout_s), timeout_s)
             return question.read(ended.answer())
         except TimeoutError:
             if timeout_s > 0:
@@ -113,7 +120,7 @@ class Fleet(Balancer):
     def send(
         self,
         place: int,
-        body: bytes,
+        body: Body,
         then: Callable[[Ended], None],
         kind: str = "first",
         waiting: Waiting | None = None,
@@ -122,7 +129,7 @@ class Fleet(Balancer):
 
         Args:
             place: Its own.
-            body: The request.
+            body: Makes the request.
             then: Is told how the call ended.
             kind: What traces call it.
             waiting: Who waits for it in its own thread, if one does.

@@ -12,6 +12,7 @@ import contextlib
 import math
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -42,7 +43,12 @@ from client.frames import (
     hello,
 )
 from client.header_blocks import NotUnderstood
+from client.outbox import Outbox
 from client.readiness import ready
+
+if TYPE_CHECKING:
+    from client.shared_regions import Region
+    from client.sharing import Share
 
 _READ = 1 << 17
 _TIMEVAL = struct.Struct("@ll")
@@ -59,7 +65,10 @@ class Connection:
 
     Attributes:
         usable: Whether it may carry another call when the present one has ended.
-        idle_since: When it last ended a call; for its owner.
+        idle_since: When it last ended a call; for its owner, as what follows.
+        local: Whether the server is on this host, as far as addresses tell.
+        region: Of shared memory, that its calls may write to.
+        share: Returns the region for a request of so many bytes, if it is to be there.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -68,6 +77,9 @@ class Connection:
         self._patience_s = 0.0
         self._fileno = connected.fileno()
         self.usable, self.idle_since = True, 0.0
+        self.local = False
+        self.region: Region | None = None
+        self.share: Share | None = None
         self._agreed = self._aborted = False
         self._next = 1  # stream
         self._stream = 0  # of the present call; 0 if there is none
@@ -75,7 +87,7 @@ class Connection:
         self._stream_window = 0
         self._frame_bytes = FIRST_FRAME
         self._unacknowledged = 0
-        self._queue: list[bytes | memoryview] = []  # frames that the socket did not take yet
+        self._queue = Outbox(connected)
         self._message: memoryview | None = None  # what the windows did not let pass yet
         self._read = bytearray()
         self._answers = Answers()
@@ -134,7 +146,7 @@ class Connection:
     def _receive(self, how: int) -> Ended | None:
         try:
             if self._queue:
-                self._flush()
+                self._queue.flush()
             received = self._socket.recv(_READ, how)
             if not received:
                 return self._broken("the server closed the connection")
@@ -156,7 +168,8 @@ class Connection:
         """Close the socket. No call is to be under way."""
         self.usable = False
         self._socket.close()
-        self._queue, self._message = [], None
+        self._queue.clear()
+        self._message = None
 
     def _broken(
         self, why: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
@@ -170,26 +183,9 @@ class Connection:
     def _send(self, *parts: bytes) -> None:
         self._queue += parts
         try:
-            self._flush()
+            self._queue.flush()
         except OSError:
             return  # it fails again when it receives, and is told there
-
-    def _flush(self) -> None:
-        queue = self._queue
-        while queue:
-            try:
-                sent = self._socket.sendmsg(queue[:64], (), socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            done = 0
-            for part in queue:
-                if sent < len(part):
-                    break
-                sent -= len(part)
-                done += 1
-            del queue[:done]
-            if sent:
-                queue[0] = memoryview(queue[0])[sent:]
 
     def _send_message(self) -> None:
         """Send as much of the message as the windows let pass."""

@@ -17,18 +17,27 @@ if TYPE_CHECKING:
     from client.completions import Metadata
     from client.discovery import Target
     from client.policies import Policies
+    from client.sharing import SharedMemory
 
 
 class Endpoint:
     """One server: a channel that lives as long as it is there, and the client is."""
 
     def __init__(
-        self, target: Target, credentials: grpc.ChannelCredentials | None, metadata: Metadata
+        self,
+        target: Target,
+        credentials: grpc.ChannelCredentials | None,
+        metadata: Metadata,
+        shared_memory: SharedMemory = "auto",
     ) -> None:
         self.url = target.url
         channel, self.stub = open_channel(target.url, credentials, authority=target.authority)
         # TLS is gRPC's.
-        connections = None if credentials else Connections(target.url, target.authority, metadata)
+        connections = (
+            None
+            if credentials
+            else Connections(target.url, target.authority, metadata, shared_memory)
+        )
         self.calls = UnhurriedCalls(channel, metadata=metadata, connections=connections)
         self.metadata = metadata
 

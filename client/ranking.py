@@ -6,9 +6,7 @@ import math
 import time
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, get_args
 
 from client.best_effort import LESS, WHOLE, BestEffort, Less, Ranked
 from client.columns import ranking_request
@@ -18,19 +16,20 @@ from client.fleet import Fleet
 from client.gathering import Gathering
 from client.metrics import Histogram, prometheus
 from client.policies import Policies
+from client.scores import best, check_k, first, merged
 from client.sent_metadata import sendable
+from client.sharing import SharedMemory
 from client.zones import nearness
 from rankers.requests import RankingRequest, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import grpc
 
     from client.policies.degrading import Degrading
     from client.served_model import Question, ServedModel
     from client.tracing import Tracing
-    from rankers.requests import Array
 
 # How many calls of one `rank_many` are under way at once.
 AT_ONCE = 16
@@ -57,6 +56,9 @@ class Ranking:
         zone: The caller's own. Replicas in it are asked first, while they are well and not crowded.
         zones: The zone of each replica by its ``host:port``, or what tells it.
         resolver: Finds the addresses behind a name, in place of the system's.
+        shared_memory: ``auto`` sends requests of 64 KiB and more through shared memory where a
+            server is on this host and has shown that it sees it; ``always`` those of any size;
+            ``never`` none.
 
     Raises:
         InvalidRequest: There is no URL, or an option or piece of metadata is none that can be.
@@ -77,6 +79,7 @@ class Ranking:
         zone: str = "",
         zones: Mapping[str, str] | Callable[[str], str] | None = None,
         resolver: Resolver = addresses,
+        shared_memory: SharedMemory = "auto",
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -88,9 +91,20 @@ class Ranking:
         self._latencies = Histogram() if latencies else None
         self.policies = policies or Policies()
         self._tracing = self._traced(model) if tracing else None
+        if shared_memory not in get_args(SharedMemory):
+            raise InvalidRequest(
+                f"shared_memory is {shared_memory!r:.40}; give 'auto', 'never' or 'always'"
+            )
         names, near = Names(urls, resolver), nearness(zone, zones)
         self._fleet = Fleet(
-            names, model, self.policies, credentials, sent, tracing=self._tracing, near=near
+            names,
+            model,
+            self.policies,
+            credentials,
+            sent,
+            tracing=self._tracing,
+            near=near,
+            shared_memory=shared_memory,
         )
         variant = self.policies.degrade.variant if self.policies.degrade else None
         self._variant = (
@@ -102,6 +116,7 @@ class Ranking:
                 sent,
                 tracing=self._traced(variant) if tracing else None,
                 near=near,
+                shared_memory=shared_memory,
             )
             if variant
             else None
@@ -241,37 +256,6 @@ def check_at_once(at_once: int) -> None:
     """
     if at_once < 1:
         raise InvalidRequest(f"at_once is {at_once}; let 1 call or more be under way")
-
-
-def first(request: RankingRequest, count: int | None) -> RankingRequest:
-    """Return the request of the first so many candidates; itself if there are no more."""
-    if count is None or request.candidates <= count:
-        return request
-    items = {name: column[:count] for name, column in request.items.items()}
-    return RankingRequest(request.user, items)
-
-
-def merged(asked: Iterable[list[Question]], answers: Iterable[Any]) -> list[Array]:
-    """Return the scores of each request, float32 ``[N]``, from those of its questions."""
-    each: Iterator[Any] = iter(answers)
-    scores = [[next(each) for _ in questions] for questions in asked]
-    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in scores]
-
-
-def best(scores: Array, k: int) -> tuple[Array, Array]:
-    """Return the best k, best first; those of equal score in the request's order."""
-    order = np.argsort(-scores, kind="stable")[:k]
-    return order, scores[order]
-
-
-def check_k(k: int) -> None:
-    """Check how many are asked for.
-
-    Raises:
-        InvalidRequest: k is below 1.
-    """
-    if k < 1:
-        raise InvalidRequest(f"k is {k}; ask for 1 candidate or more")
 
 
 def same(one: ServedModel, other: ServedModel) -> bool:

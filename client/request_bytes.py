@@ -7,7 +7,7 @@ contents change. The rest is serialized once; protobuf's wire format lets fields
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2
 
@@ -16,6 +16,7 @@ from rankers.wire import SCORE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from client.shared_regions import Region
     from rankers.features import Dtype
     from rankers.requests import Array
     from rankers.wire import WireTensor
@@ -62,13 +63,10 @@ class RequestBytes:
         """
         head = self._heads.get(candidates)
         if head is None:
-            head = self._head(candidates)
+            head = self._message(candidates).SerializeToString()
             if len(self._heads) < KEPT:
                 self._heads[candidates] = head
-        last_s, timeout = self._timeout
-        if timeout_s != last_s:
-            timeout = _queue_timeout(timeout_s)
-            self._timeout = timeout_s, timeout
+        timeout = self._queue_timeout(timeout_s)
         parts: list[bytes | memoryview] = [head, timeout]
         lengths = self._lengths
         for name in self._names:
@@ -82,8 +80,33 @@ class RequestBytes:
             parts.append(data)
         return b"".join(parts)
 
-    def _head(self, candidates: int) -> bytes:
-        message = service_pb2.ModelInferRequest(
+    def shared_body(
+        self, packed: Mapping[str, Array], candidates: int, timeout_s: float, region: Region
+    ) -> bytes:
+        """Write the tensors to a region; return the request that says where they lie in it."""
+        arrays = [packed[name] for name in self._names]
+        places = region.write(arrays)
+        head = region.heads.get(candidates)
+        if head is None:
+            message = self._message(candidates)
+            for entry, array, place in zip(message.inputs, arrays, places, strict=True):
+                entry.parameters["shared_memory_region"].string_param = region.name
+                entry.parameters["shared_memory_byte_size"].int64_param = array.nbytes
+                entry.parameters["shared_memory_offset"].int64_param = place
+            head = message.SerializeToString()
+            if len(region.heads) < KEPT:
+                region.heads[candidates] = head
+        return head + self._queue_timeout(timeout_s)
+
+    def _queue_timeout(self, timeout_s: float) -> bytes:
+        last_s, timeout = self._timeout
+        if timeout_s != last_s:
+            timeout = _queue_timeout(timeout_s)
+            self._timeout = timeout_s, timeout
+        return timeout
+
+    def _message(self, candidates: int) -> Any:
+        return service_pb2.ModelInferRequest(
             model_name=self._model,
             model_version=self._version,
             inputs=[
@@ -96,8 +119,6 @@ class RequestBytes:
             ],
             outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=SCORE)],
         )
-        head: bytes = message.SerializeToString()
-        return head
 
 
 def _queue_timeout(timeout_s: float) -> bytes:

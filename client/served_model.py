@@ -15,11 +15,13 @@ from client.completions import Ended
 from client.errors import ModelFailed, ModelNotFound
 from client.packing import Packing
 from client.request_bytes import KEPT, RequestBytes, varint
+from client.shared_regions import room
 from rankers.errors import UserError
 from rankers.features import Signature
 from rankers.wire import SCORE
 
 if TYPE_CHECKING:
+    from client.sharing import Share
     from rankers.requests import Array, RankingRequest
 
 # What a config that somebody else wrote, or none at all, may raise while it is read.
@@ -95,14 +97,25 @@ class ServedModel:
             for start, end in pairwise(ends)
         ]
 
-    def body(self, packed: dict[str, Array], candidates: int, timeout_s: float) -> bytes:
+    def body(
+        self,
+        packed: dict[str, Array],
+        candidates: int,
+        timeout_s: float,
+        share: Share | None = None,
+    ) -> bytes:
         """Return packed tensors as a serialized ``ModelInferRequest``.
 
         Args:
             packed: Of a request of this model.
             candidates: N.
             timeout_s: How long it may wait in the server's queue.
+            share: Returns the shared memory that the tensors are to be written to, if any.
         """
+        if share is not None:
+            region = share(room(each.nbytes for each in packed.values()))
+            if region is not None:
+                return self._bytes.shared_body(packed, candidates, timeout_s, region)
         return self._bytes.body(packed, candidates, timeout_s)
 
     def message(self, request: RankingRequest, timeout_s: float) -> Any:
@@ -194,9 +207,9 @@ class Question:
     packed: dict[str, Array]
     candidates: int
 
-    def body(self, timeout_s: float) -> bytes:
+    def body(self, timeout_s: float, share: Share | None = None) -> bytes:
         """Return the bytes to send, given how long the server may keep them waiting."""
-        return self.served.body(self.packed, self.candidates, timeout_s)
+        return self.served.body(self.packed, self.candidates, timeout_s, share)
 
     def read(self, response: bytes) -> Array:
         """Return the scores in the answer, float32 ``[N]``."""

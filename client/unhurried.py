@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -20,20 +21,24 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from client.completions import Ended, Metadata, PublicFutures, Starter, cheapest_starter
-from client.connections import INFER, Connections, wait
+from client.connections import INFER, Connections
 from client.errors import ClientForked
+from client.opening import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from client.http2 import Connection
     from client.inbox import Waiting
+    from client.sharing import Share
 
 _LOG = logging.getLogger(__name__)
 # The longest wait that a lock takes.
 LONGEST_S = min(threading.TIMEOUT_MAX, 1e6)
 # How long a process that ends waits for what nobody waits for any more.
 _AT_EXIT_S = 5.0
+
+
+Body = Callable[["Share | None"], bytes]
+"""Makes a request's bytes, given where its tensors may lie in shared memory."""
 
 
 class UnhurriedCalls:
@@ -80,7 +85,7 @@ class UnhurriedCalls:
 
     def start(
         self,
-        body: bytes,
+        body: bytes | Body,
         then: Callable[[Ended], None],
         method: str = INFER,
         metadata: Metadata = (),
@@ -110,7 +115,8 @@ class UnhurriedCalls:
             _tell(then, ended)
 
         try:
-            self._starter.start(method, body, self._metadata + metadata, end)
+            sent = body if isinstance(body, bytes) else body(None)
+            self._starter.start(method, sent, self._metadata + metadata, end)
         except ValueError as error:  # the channel was closed
             end(Ended(None, grpc.StatusCode.CANCELLED, str(error)))
 
@@ -125,7 +131,7 @@ class UnhurriedCalls:
         """
         return self.ask(body, timeout_s).inferred()
 
-    def ask(self, body: bytes, timeout_s: float) -> Ended:
+    def ask(self, body: bytes | Body, timeout_s: float) -> Ended:
         """Return how the call ended. Raises as it does when called, but for `CallFailed`."""
         if timeout_s <= 0:
             raise TimeoutError
@@ -149,7 +155,7 @@ class UnhurriedCalls:
     def _start_on(
         self,
         connection: Connection,
-        body: bytes,
+        body: bytes | Body,
         then: Callable[[Ended], None],
         metadata: Metadata,
         waiting: Waiting,
@@ -159,6 +165,10 @@ class UnhurriedCalls:
         count.add(1)
 
         def end(ended: Ended) -> None:
+            if connections.lost(connection, ended):
+                connections.begin(connection, body, metadata)
+                waiting.watch(connection, end, connections)
+                return
             count.add(-1)
             connections.give(connection)
             _tell(then, ended)
@@ -166,7 +176,7 @@ class UnhurriedCalls:
         connections.begin(connection, body, metadata)
         waiting.watch(connection, end, connections)
 
-    def _ask_on(self, connection: Connection, body: bytes, timeout_s: float) -> Ended:
+    def _ask_on(self, connection: Connection, body: bytes | Body, timeout_s: float) -> Ended:
         """Ask, and wait; nobody else needs to know."""
         connections, count = self._connections, self._count
         assert connections is not None  # noqa: S101 - the connection is one of them
@@ -175,6 +185,10 @@ class UnhurriedCalls:
         ended = None
         try:
             ended = wait(connection, timeout_s)
+            if ended is not None and connections.lost(connection, ended):
+                connections.begin(connection, body)
+                ended = None
+                ended = wait(connection, timeout_s)
         finally:  # an interrupted caller leaves its call to its end, too
             if ended is not None:
                 count.add(-1)

@@ -169,7 +169,7 @@ class _Spoilt:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    def body(self, _timeout_s: float) -> bytes:
+    def body(self, _timeout_s: float, _share: Any = None) -> bytes:
         """Return the bytes."""
         return self._body
 

@@ -123,7 +123,9 @@ def measure(artifact: Artifact, request: RankingRequest, rounds: int) -> list[di
             )
         )
         kind = import_module("client").RankerClient
-        client = stack.enter_context(kind(server.grpc_url, _MODEL, timeout_s=_PATIENCE_S))
+        client = stack.enter_context(
+            kind(server.grpc_url, _MODEL, timeout_s=_PATIENCE_S, shared_memory="never")
+        )
         for candidates in CANDIDATES:
             asked = sized(request, candidates)
             ways = {

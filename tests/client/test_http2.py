@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.completions import Ended
-from client.connections import wait
 from client.frames import HEAD, WINDOW_UPDATE, call_headers, frame
 from client.header_blocks import NotUnderstood, literal, read
 from client.http2 import Connection
+from client.opening import wait
 
 HEADERS = b"\x88" + literal([("content-type", "application/grpc")])
 RIGHT = literal([("grpc-status", "0")])
