@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from optimize.gpu_graphs import GRAPHS
 from optimize.tensorrt.plan import FORMAT, PlanFacts
 from optimize.triton.gpu_config import (
     PLAN_INSTANCES,
