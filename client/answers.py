@@ -11,7 +11,7 @@ from client.header_blocks import NotUnderstood, read, said
 # An answer above it is none: 64 million scores.
 _LONGEST_ANSWER = 1 << 28
 _LONGEST_BLOCK = 1 << 16
-_KEPT_BLOCKS = 256
+_KEPT_BLOCKS, _KEPT_BYTES = 64, 256
 _CODES = {each.value[0]: each for each in grpc.StatusCode}
 # What an error code of HTTP/2 is in gRPC, and a status of HTTP's own where there is none of gRPC.
 _OF_RESET = {
@@ -77,7 +77,7 @@ class Answers:
         headers = self._blocks.get(payload)
         if headers is None:
             headers = read(payload)
-            if len(self._blocks) < _KEPT_BLOCKS:
+            if len(payload) < _KEPT_BYTES and len(self._blocks) < _KEPT_BLOCKS:
                 self._blocks[payload] = headers
         if not ours:
             return None

@@ -157,11 +157,10 @@ class AsyncRankerClient(Ranking):
         )
         try:
             asking.begin(began)
-            heard = await inbox.get(asking.wake_at - began) if not asking.done else None
+            wait_s = asking.wake_at - began  # the same each time, which a socket need not be told
             while not asking.done:
-                asking.advance(heard)
-                if not asking.done:
-                    heard = await inbox.get(asking.wait_s)
+                asking.advance(await inbox.get(wait_s))
+                wait_s = asking.wait_s
         finally:
             inbox.leave()
         return asking.answer()

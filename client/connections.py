@@ -132,6 +132,7 @@ class Connections:
         """Close those that are idle, and end the calls on the others."""
         self._off = self._closed = True
         self._sharing.hurry()
+        self._late.close()
         self._need.set()
         for each in (self._idle, self._bare):
             while each:

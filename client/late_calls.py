@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from client.http2 import Connection
 
 
+_LINGERS_S = 10.0
+
+
 class LateCalls:
-    """Those of one server. A thread waits for them as long as there are any."""
+    """Those of one server. A thread waits for them while there are any, and a while for more.
+
+    Each hedge leaves one behind, and a thread for each would cost more than the hedge.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._new: list[tuple[Connection, Callable[[Ended], None]]] = []
         self._wake: socket.socket | None = None  # of the thread, while it runs
+        self._closed = False
 
     def adopt(self, connection: Connection, end: Callable[[Ended], None]) -> None:
         """Wait for the connection's call; ``end`` is told how it ended, by the thread."""
@@ -37,21 +44,33 @@ class LateCalls:
             target=self._listen, args=(theirs,), name="rankserve-late", daemon=True
         ).start()
 
+    def close(self) -> None:
+        """Have the thread end with the last call that there is."""
+        with self._lock:
+            self._closed = True
+            if self._wake is not None:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.send(b"\0")
+
     def _listen(self, woken: socket.socket) -> None:
         with selectors.DefaultSelector() as selector, woken:
             selector.register(woken, selectors.EVENT_READ)
             waiting = 0
+            idle = False
             while True:
                 with self._lock:
                     new, self._new = self._new, []
-                    if not new and not waiting and self._wake is not None:
+                    enough = idle or self._closed
+                    if enough and not new and not waiting and self._wake is not None:
                         self._wake.close()
                         self._wake = None
                         return
                 for connection, end in new:
                     selector.register(connection, _events(connection), end)
                 waiting += len(new)
-                for key, _ in selector.select():
+                ready = selector.select(None if waiting else _LINGERS_S)
+                idle = not ready
+                for key, _ in ready:
                     if key.data is None:
                         woken.recv(1 << 10)
                     else:

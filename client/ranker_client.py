@@ -209,11 +209,10 @@ class RankerClient(Ranking):
         )
         try:
             asking.begin(now)
-            heard = inbox.get(asking.wake_at - now) if not asking.done else None
+            wait_s = asking.wake_at - now  # the same each time, which a socket need not be told
             while not asking.done:
-                asking.advance(heard)
-                if not asking.done:
-                    heard = inbox.get(asking.wait_s)
+                asking.advance(inbox.get(wait_s))
+                wait_s = asking.wait_s
         finally:
             inbox.leave()
         return asking.answer()

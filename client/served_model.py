@@ -30,6 +30,8 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError
 _MOST_VALUES = 2**24
 # ModelInferResponse.raw_output_contents, field 6, length-delimited.
 _SCORES = b"\x32"
+# Of what comes before the scores.
+_KEPT_BYTES = 512
 
 
 class ServedModel:
@@ -154,7 +156,8 @@ class ServedModel:
         (raw, *others), size = message.raw_output_contents, 4 * candidates
         start = _SCORES + varint(size)
         before = response[: len(response) - size]
-        if not others and response.endswith(start + raw) and len(self._before) < KEPT:
+        short = len(before) < _KEPT_BYTES and len(self._before) < KEPT
+        if short and not others and response.endswith(start + raw):
             self._before[candidates] = before
 
     def scores(self, response: Any, candidates: int) -> Array:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import socket
-import time
 import uuid
 from importlib import import_module
 from multiprocessing.shared_memory import SharedMemory
@@ -20,6 +19,7 @@ import numpy as np
 
 from bench.transports import datatype
 from bench.validation.http_exchange import exchange
+from bench.validation.in_a_row import awaited_in_a_row, in_a_row
 from bench.validation.served_identity import MODEL, SIGNATURE
 from rankers.wire import SCORE, pack_request, wire_tensors
 
@@ -68,14 +68,16 @@ class Ways:
         return {
             PLAIN: in_a_row(self.plain_grpc()),
             "raw grpc": in_a_row(self.raw_grpc()),
-            "raw grpc.aio": self._awaited(self.raw_aio()),
+            "raw http/2": in_a_row(self.raw_http2()),
+            "raw grpc.aio": awaited_in_a_row(self._loop, self.raw_aio()),
             "raw http": in_a_row(self.raw_http()),
             "raw shared memory, grpc": in_a_row(self.raw_shared_grpc()),
             "raw shared memory, http": in_a_row(self.raw_shared_http()),
             "tritonclient http": in_a_row(self.plain_http()),
             OFF: in_a_row(self.ours()),
             ON: in_a_row(self.ours(policies=True)),
-            "asyncio client, policies on": self._awaited(self.ours_async()),
+            "client, no shared memory": in_a_row(self.ours(policies=True, shared_memory="never")),
+            "asyncio client, policies on": awaited_in_a_row(self._loop, self.ours_async()),
         }
 
     def some(self) -> dict[str, Callable[[int], list[float]]]:
@@ -110,6 +112,20 @@ class Ways:
         channel = self._stack.enter_context(grpc.insecure_channel(self._grpc_url))
         call, body, size = channel.unary_unary(_METHOD, None, None), self._body(), 4 * self._count
         return lambda: np.frombuffer(call(body)[-size:], np.float32)
+
+    def raw_http2(self) -> Callable[[], Array]:
+        """The same on a connection of the client's own: what all that it does comes on top of."""
+        opening, frames = import_module("client.opening"), import_module("client.frames")
+        headers = frames.call_headers(self._grpc_url, _METHOD, ())
+        connection = opening.opened(self._grpc_url, headers.replace(b"ModelInfer", b"ServerLive"))
+        self._stack.callback(connection.close)
+        body, size = self._body(), 4 * self._count
+
+        def call() -> Array:
+            answer = opening.call(connection, headers, body, _PATIENCE_S).answer()
+            return np.frombuffer(answer[-size:], np.float32)
+
+        return call
 
     def raw_aio(self) -> Callable[[], Awaitable[Array]]:
         """The same by ``grpc.aio``."""
@@ -175,9 +191,10 @@ class Ways:
         output = {"name": SCORE, "parameters": places[-1]}
         return self._through(region, self._http(entries, output, b""))
 
-    def ours(self, *, policies: bool = False) -> Callable[[], Array]:
+    def ours(self, *, policies: bool = False, shared_memory: str = "auto") -> Callable[[], Array]:
         """`RankerClient`, which checks and packs the request and checks the answer."""
-        client, request = self._client(*self._urls(policies), policies=policies), self._request
+        urls, request = self._urls(policies), self._request
+        client = self._client(*urls, policies=policies, shared_memory=shared_memory)
         return lambda: client.rank(request)
 
     def ours_async(self) -> Callable[[], Awaitable[Array]]:
@@ -194,11 +211,12 @@ class Ways:
         port = self._grpc_url.rpartition(":")[2]
         return [f"127.0.0.1:{port}", f"localhost:{port}"] if several else [f"127.0.0.1:{port}"]
 
-    def _client(self, *urls: str, policies: bool = False) -> Any:
+    def _client(self, *urls: str, policies: bool, shared_memory: str) -> Any:
         kinds = import_module("client")
         off = kinds.Policies(retry=False, hedge=False, extra_load=0.0)
-        options = {"latencies": True} if policies else {"policies": off}
-        client = kinds.RankerClient(list(urls), MODEL, timeout_s=_PATIENCE_S, **options)
+        options: dict[str, Any] = {"latencies": True} if policies else {"policies": off}
+        options |= {"timeout_s": _PATIENCE_S, "shared_memory": shared_memory}
+        client = kinds.RankerClient(list(urls), MODEL, **options)
         self._stack.callback(client.close)
         if not self._described:
             client._fleet._description.known = self._model()  # noqa: SLF001
@@ -220,17 +238,6 @@ class Ways:
             each.set_data_from_numpy(array)
             inputs.append(each)
         return inputs
-
-    def _awaited(self, ask: Callable[[], Awaitable[Array]]) -> Callable[[int], list[float]]:
-        async def ask_all(calls: int) -> list[float]:
-            took = []
-            for _ in range(calls):
-                began = time.perf_counter()
-                await ask()
-                took.append(time.perf_counter() - began)
-            return took
-
-        return lambda calls: self._loop.run_until_complete(ask_all(calls))
 
     def _region(self) -> tuple[SharedMemory, list[dict[str, Any]]]:
         """Return a registered region, and where each input and the score lie in it."""
@@ -290,17 +297,3 @@ class Ways:
         self._stack.callback(connection.close)
         message += contents
         return lambda: exchange(connection, message)
-
-
-def in_a_row(call: Callable[[], Any]) -> Callable[[int], list[float]]:
-    """Return what makes calls one after the other, and returns what each took, seconds."""
-
-    def make(calls: int) -> list[float]:
-        took = []
-        for _ in range(calls):
-            began = time.perf_counter()
-            call()
-            took.append(time.perf_counter() - began)
-        return took
-
-    return make

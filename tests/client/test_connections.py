@@ -131,7 +131,7 @@ def test_a_late_call_keeps_its_connection_until_it_ends(tiny_server, standing_st
         until(lambda: len(connections._idle) >= many)
         assert calls.under_way == 0
         assert len(client.rank(REQUEST)) == 20
-    assert not [each for each in threading.enumerate() if each.name == "rankserve-late"]
+    until(lambda: not [each for each in threading.enumerate() if each.name == "rankserve-late"])
 
 
 class Echo(grpc.GenericRpcHandler):

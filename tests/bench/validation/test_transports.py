@@ -28,7 +28,7 @@ def test_every_way_brings_the_scores_of_the_request(server):
             name: getattr(ways, name)()()
             for name in (
                 *("plain_grpc", "plain_http", "raw_grpc", "raw_http"),
-                *("raw_shared_grpc", "raw_shared_http", "ours"),
+                *("raw_shared_grpc", "raw_shared_http", "raw_http2", "ours"),
             )
         }
         found["on"] = ways.ours(policies=True)()
