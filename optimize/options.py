@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 _OPTIONS: tuple[tuple[str, type | click.Choice[str], str], ...] = (
     (
         "backend",
-        click.Choice(["python", "onnxruntime"]),
-        "Triton's backend; onnxruntime is in NVIDIA's image only [python].",
+        click.Choice(["python", "onnxruntime", "torch_aoti"]),
+        "Triton's backend; onnxruntime and torch_aoti are in NVIDIA's image only [python].",
     ),
     (
         "accelerator",
         click.Choice(["none", "cuda", "tensorrt"]),
-        "ONNX Runtime's provider on a GPU, in NVIDIA's image [none].",
+        "What runs on a GPU, in NVIDIA's image; tensorrt with onnxruntime only [none].",
     ),
     ("instances", int, "Processes that each run one batch at a time [one a physical core]."),
     ("threads", int, "Threads of ONNX Runtime in one instance [1]."),

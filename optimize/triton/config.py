@@ -23,9 +23,9 @@ CONFIG = "config.pbtxt"
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
 
-Backend = Literal["python", "onnxruntime"]
+Backend = Literal["python", "onnxruntime", "torch_aoti"]
 
-_TYPES: dict[Dtype, str] = {
+TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
     "int32": "TYPE_INT32",
     "float64": "TYPE_FP64",
@@ -43,7 +43,9 @@ class ServingOptions:
         backend: ``python`` runs in the embedded server and joins requests of any sizes.
             ``onnxruntime`` is Triton's own, in C++ and only in NVIDIA's image; it joins requests
             of equal numbers of candidates, and the checks of values are left to the client
-            (docs/decisions/002-packed-wire-form.md).
+            (docs/decisions/002-packed-wire-form.md). ``torch_aoti`` is its PyTorch backend with
+            code compiled by AOTInductor, of the same image; it runs one request at a time
+            (optimize/triton/aoti.py).
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, and 2 at least: with one, Triton's
             bounded queue forgets to wake up (docs/decisions/004-bounded-queues-stall.md).
@@ -131,7 +133,7 @@ def serving_config(
         input=[
             pb.ModelInput(
                 name=each.name,
-                data_type=_TYPES[each.dtype],
+                data_type=TYPES[each.dtype],
                 # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
                 dims=[each.width] if each.side == "user" else [-1, each.width],
                 # ONNX Runtime's backend flattens ragged tensors to one axis, which the graph of a
@@ -245,6 +247,6 @@ def _warm_up(tensors: tuple[Any, ...], requests: int, candidates: int) -> Any:
     for each in tensors:
         dims = [each.width] if each.side == "user" else [candidates, each.width]
         warm_up.inputs[each.name].CopyFrom(
-            pb.ModelWarmup.Input(data_type=_TYPES[each.dtype], dims=dims, zero_data=True)
+            pb.ModelWarmup.Input(data_type=TYPES[each.dtype], dims=dims, zero_data=True)
         )
     return warm_up

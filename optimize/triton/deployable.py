@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
 
 
-def find_deployable(path: Path) -> Artifact:
+def find_deployable(path: Path, backend: str = "python") -> Artifact:
     """Open what `find_artifact` does, unless it is of a format that cannot be deployed.
 
     Raises:
         UserError: It is; the message names the best of the run that can be deployed.
     """
     found = find_artifact(path)
-    if found.manifest.format in DEPLOYABLE:
-        return found
+    if found.manifest.format in DEPLOYABLE or backend == "torch_aoti":
+        return found  # that one is compiled of a torch program when it is deployed
     said = f"{found.folder}: no backend of Triton serves {found.manifest.format} artifacts here"
     run_file = path / RUN_FILE
     best = json.loads(run_file.read_bytes())["best_deployable"] if run_file.is_file() else None

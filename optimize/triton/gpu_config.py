@@ -33,6 +33,8 @@ def check_accelerator(accelerator: str, backend: str) -> None:
             f"serving option accelerator is {accelerator!r}; "
             f"{nearest(accelerator, get_args(Accelerator))}"
         )
+    if accelerator == "cuda" and backend == "torch_aoti":
+        return  # what it is compiled for
     if accelerator != "none" and backend != "onnxruntime":
         raise UserError(
             f"accelerator {accelerator!r} is of the backend onnxruntime; {backend!r} was asked for"

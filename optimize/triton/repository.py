@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.triton.config import Backend
 
+_FORMATS: dict[Backend, tuple[str, ...]] = {
+    "python": DEPLOYABLE,
+    "onnxruntime": ("onnx",),
+    "torch_aoti": ("torch",),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -74,7 +79,7 @@ def deploy(
     moment leaves the old version, or the new one. Deploys into one repository wait for each other.
 
     Args:
-        artifact: An ONNX or OpenVINO artifact that no gate stopped.
+        artifact: An ONNX or OpenVINO artifact that no gate stopped; of torch for ``torch_aoti``.
         repository: Triton's model repository; made if there is none.
         name: The model's name.
         options: How it is to be served.
@@ -87,6 +92,13 @@ def deploy(
     options = options or ServingOptions()
     _check_name(name)
     _check_artifact(artifact, options.backend, ungated=ungated)
+    if options.backend == "torch_aoti":
+        from optimize.triton.aoti import place_aoti
+
+        with _exclusive(repository.resolve()) as aside:
+            return Deployed(
+                name, 1, place_aoti(artifact, repository.resolve(), name, options, aside)
+            )
     if options.backend == "onnxruntime":
         _check_native(artifact)
     repository = repository.resolve()
@@ -170,7 +182,7 @@ def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> N
             f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
             "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
         )
-    formats = DEPLOYABLE if backend == "python" else ("onnx",)
+    formats = _FORMATS[backend]
     if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
         raise UserError(
             f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
