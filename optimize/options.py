@@ -30,8 +30,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 _OPTIONS: tuple[tuple[str, type | click.ParamType[Any], str], ...] = (
     (
         "backend",
-        click.Choice(["python", "onnxruntime", "tensorrt"]),
-        "Triton's backend; onnxruntime and tensorrt are in NVIDIA's image only [python].",
+        click.Choice(["python", "onnxruntime", "tensorrt", "torch_aoti"]),
+        "Triton's backend; all but python are in NVIDIA's image only [python].",
     ),
     (
         "accelerator",

@@ -42,7 +42,7 @@ def deploy(
     from optimize.triton.deployable import find_deployable, notes_on
     from optimize.triton.repository import deploy as deploy_artifact
 
-    found = find_deployable(artifact)
+    found = find_deployable(artifact, serving["backend"] or "python")
     if not found.passed and not ungated:
         reasons = [f"{each.gate}: {each.reason}" for each in found.manifest.verdicts]
         why = "; ".join(reasons) or "no gate has looked at it"

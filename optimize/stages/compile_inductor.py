@@ -79,43 +79,72 @@ class CompileInductor:
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Compile; see `optimize.stages.Stage.run`."""
-        import torch
-        from torch import _inductor as inductor
-
         from optimize.devices import require_device
 
         require_device(self.device)
-        _require_compiler()
-        program = _program(artifact, self.device)
-        march, isa = _target()
-        configs: dict[str, Any] = {
-            "freezing": self.freezing and self.device == "cpu",
-            "max_autotune": self.max_autotune,
-            # As many threads as the runtime is told, not as many as there were here.
-            "cpp.dynamic_threads": True,
-            "cpp.march": march,
-        }
-        try:
-            with torch.no_grad():
-                inductor.aoti_compile_and_package(
-                    program, package_path=str(folder / MODEL), inductor_configs=configs
-                )
-        except Exception as error:  # the compiler has many kinds of its own
-            raise UserError(f"Inductor cannot compile the program: {in_one_line(error)}") from error
+        program = program_for(artifact, self.device)
+        requires = compile_program(
+            program,
+            folder / MODEL,
+            device=self.device,
+            freezing=self.freezing,
+            max_autotune=self.max_autotune,
+        )
         manifest = artifact.manifest
-        # The library calls into torch's own, whose interface holds for one release.
-        requires = manifest.requires | {"torch": torch.__version__, ISA: " ".join(isa)}
         settings = {key: manifest.settings[key] for key in (GRAPHS,) if key in manifest.settings}
         if self.device == "cuda":
-            requires[GPU] = gpu_architecture()
             settings["device"] = "cuda"
         return replace(
-            manifest, format="inductor", model=MODEL, requires=requires, settings=settings
+            manifest,
+            format="inductor",
+            model=MODEL,
+            requires=manifest.requires | requires,
+            settings=settings,
         )
 
 
-def _program(artifact: Artifact, device: str) -> ExportedProgram:
-    """Return what is compiled: lookups and products as they are to be, on the device."""
+def compile_program(
+    program: ExportedProgram,
+    path: Path,
+    *,
+    device: str,
+    freezing: bool = True,
+    max_autotune: bool = False,
+) -> dict[str, str]:
+    """Compile a program that is on its device into a ``.pt2`` package.
+
+    Returns:
+        What it takes to run it, as an artifact's manifest says it.
+
+    Raises:
+        UserError: There is no compiler, or Inductor cannot compile the program.
+    """
+    import torch
+    from torch import _inductor as inductor
+
+    _require_compiler()
+    march, isa = _target()
+    configs: dict[str, Any] = {
+        "freezing": freezing and device == "cpu",
+        "max_autotune": max_autotune,
+        # As many threads as the runtime is told, not as many as there were here.
+        "cpp.dynamic_threads": True,
+        "cpp.march": march,
+    }
+    try:
+        with torch.no_grad():
+            inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=configs
+            )
+    except Exception as error:  # the compiler has many kinds of its own
+        raise UserError(f"Inductor cannot compile the program: {in_one_line(error)}") from error
+    # The library calls into torch's own, whose interface holds for one release.
+    requires = {"torch": torch.__version__, ISA: " ".join(isa)}
+    return requires | {GPU: gpu_architecture()} if device == "cuda" else requires
+
+
+def program_for(artifact: Artifact, device: str) -> ExportedProgram:
+    """Return what is compiled of an artifact, on a device: lookups and products as they will be."""
     from optimize.lookups import rewrite_lookups
     from optimize.torch_program import load_program, program_on
 

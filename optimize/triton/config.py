@@ -36,9 +36,9 @@ CONFIG = "config.pbtxt"
 ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
 
-Backend = Literal["python", "onnxruntime", "tensorrt"]
+Backend = Literal["python", "onnxruntime", "tensorrt", "torch_aoti"]
 
-_TYPES: dict[Dtype, str] = {
+TYPES: dict[Dtype, str] = {
     "int64": "TYPE_INT64",
     "int32": "TYPE_INT32",
     "float64": "TYPE_FP64",
@@ -59,6 +59,8 @@ class ServingOptions:
             (docs/decisions/002-packed-wire-form.md). ``tensorrt`` runs plans, on a GPU of the model
             that built them; the plan says how many requests are joined, and its buckets are warmed.
             Of an ONNX artifact the engine is built where it serves (Dockerfile.triton).
+            ``torch_aoti`` is the PyTorch backend of the same image with code compiled by
+            AOTInductor; it runs one request at a time (optimize/triton/aoti.py).
         instances: That each run one batch at a time (processes, or sessions of one process behind
             ``onnxruntime``); by default one a physical core, or 2 on each GPU, and 2 at least: with
             one, Triton's bounded queue forgets to wake up
@@ -155,7 +157,7 @@ def serving_config(
         input=[
             pb.ModelInput(
                 name=each.name,
-                data_type=_TYPES[each.dtype],
+                data_type=TYPES[each.dtype],
                 # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
                 dims=[each.width] if each.side == "user" else [-1, each.width],
                 # ONNX Runtime's backend flattens ragged tensors to one axis, which the graph of a
@@ -302,6 +304,6 @@ def _warm_up(tensors: tuple[Any, ...], requests: int, candidates: int) -> Any:
     for each in tensors:
         dims = [each.width] if each.side == "user" else [candidates, each.width]
         warm_up.inputs[each.name].CopyFrom(
-            pb.ModelWarmup.Input(data_type=_TYPES[each.dtype], dims=dims, zero_data=True)
+            pb.ModelWarmup.Input(data_type=TYPES[each.dtype], dims=dims, zero_data=True)
         )
     return warm_up

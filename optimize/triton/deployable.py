@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optimize.artifact import Artifact
 
 
-def find_deployable(path: Path) -> Artifact:
+def find_deployable(path: Path, backend: str = "python") -> Artifact:
     """Open what `find_artifact` does, unless it is of a format that cannot be deployed.
 
     Raises:
@@ -23,8 +23,8 @@ def find_deployable(path: Path) -> Artifact:
     """
     found = find_artifact(path)
     served = (*DEPLOYABLE, *SERVED_BY_TORCH)
-    if found.manifest.format in served:
-        return found
+    if found.manifest.format in served or backend == "torch_aoti":
+        return found  # that one is compiled of a torch program when it is deployed
     said = f"{found.folder}: no backend of Triton serves {found.manifest.format} artifacts here"
     run_file = path / RUN_FILE
     best = json.loads(run_file.read_bytes())["best_deployable"] if run_file.is_file() else None

@@ -67,7 +67,7 @@ def on_gpus(config: Any, gpus: tuple[int, ...]) -> None:
     """
     for group in config.instance_group:
         group.kind = group.KIND_GPU
-        group.name = group.name.removesuffix("_cpu") + "_gpu"
+        group.name = group.name.removesuffix("_cpu").removesuffix("_gpu") + "_gpu"
         group.gpus.extend(gpus)
     config.optimization.input_pinned_memory.enable = True
     config.optimization.output_pinned_memory.enable = True

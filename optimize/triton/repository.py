@@ -62,6 +62,7 @@ _FORMATS: dict[Backend, tuple[str, ...]] = {
     "python": ("onnx", "openvino", *SERVED_BY_TORCH),
     "onnxruntime": ("onnx",),
     "tensorrt": ("tensorrt", "onnx"),
+    "torch_aoti": ("torch",),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -107,6 +108,8 @@ def deploy(
     _check_artifact(artifact, options.backend, ungated=ungated)
     if options.accelerator != "none" and options.backend == "python":
         _check_on_gpu(artifact)
+    if options.backend == "torch_aoti":
+        return _deploy_aoti(artifact, repository.resolve(), name, options, config_name)
     if options.backend == "onnxruntime":
         _check_native(artifact)
     repository = repository.resolve()
@@ -152,6 +155,21 @@ def deploy(
         own.parent.mkdir(exist_ok=True)
         _replace(own, config(kept))
     return Deployed(name, version, model / str(version))
+
+
+def _deploy_aoti(
+    artifact: Artifact,
+    repository: Path,
+    name: str,
+    options: ServingOptions,
+    config_name: str | None,
+) -> Deployed:
+    from optimize.triton.aoti import place_aoti
+
+    if config_name is not None:
+        raise UserError("a model behind torch_aoti is two, with one configuration each")
+    with _exclusive(repository) as aside:
+        return Deployed(name, 1, place_aoti(artifact, repository, name, options, aside))
 
 
 def versions(model: Path) -> list[int]:

@@ -132,9 +132,15 @@ class TestInductor:
         with pytest.raises(UserError, match=r"compiled for torch 2\.0\.0; .* run the recipe again"):
             open_predictor(older)
 
-    def test_no_compiler_is_one_line(self, programs, tmp_path, monkeypatch):
-        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-        with pytest.raises(UserError, match=r"^compile_inductor needs a C\+\+ compiler"):
+    def test_no_compiler_is_one_line(self, programs, tmp_path):
+        from torch._inductor import config
+
+        # monkeypatch would take the setting away afterwards, and later tests compile too.
+        nowhere = config.patch({"cpp.cxx": ("/nowhere/g++",)})
+        with (
+            nowhere,
+            pytest.raises(UserError, match=r"^compile_inductor needs a C\+\+ compiler"),
+        ):
             run_stage("compile_inductor", {}, programs["flat"], tmp_path)
 
     def test_a_changed_library_is_refused_before_it_is_loaded(self, programs, store, tmp_path):
