@@ -12,7 +12,7 @@ import pytest
 from tiny_ranker import make_request
 
 from bench.validation import fuzzing
-from bench.validation.client_fuzz import MOST_RSS_MIB, is_steady
+from bench.validation.client_fuzz import MOST_CONNECTIONS, MOST_RSS_MIB, is_steady
 from bench.validation.fuzzing import Ends, attempt, scores_in
 from bench.validation.hostile_answers import answer, right_scores
 from bench.validation.hostile_server import MODEL, hostile_server
@@ -143,7 +143,8 @@ class TestTheFuzz:
             ({}, True),
             ({"rss_mib": 100 + 2 * MOST_RSS_MIB}, False),
             ({"threads": 9}, False),
-            ({"files": 9}, False),
+            ({"files": 5 + MOST_CONNECTIONS}, True),
+            ({"files": 6 + MOST_CONNECTIONS}, False),
         ],
     )
     def test_says_so_when_it_grew(self, change, steady):
