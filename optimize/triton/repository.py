@@ -14,23 +14,16 @@ inside it: a version is written beside the repository and renamed to its place.
 from __future__ import annotations
 
 import fcntl
-import json
-import re
 import shutil
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from optimize.devices import runtime_device
-from optimize.gpu_graphs import HALF
-from optimize.runtimes import SERVED_BY_TORCH
 from optimize.triton.config import (
     CONFIG,
     ServingOptions,
-    backend_of,
     config_text,
-    read_config,
     serving_config,
 )
 from optimize.triton.config_files import (
@@ -40,9 +33,8 @@ from optimize.triton.config_files import (
     served_version,
     state_version,
 )
-from optimize.triton.native_runtime import check_native_runtime
+from optimize.triton.deploy_checks import check_artifact, check_compatible, check_name
 from optimize.triton.version_folder import (
-    NATIVE_MODEL,
     artifact_key,
     deployed_keys,
     holds,
@@ -56,15 +48,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact
-    from optimize.triton.config import Backend
-
-_FORMATS: dict[Backend, tuple[str, ...]] = {
-    "python": ("onnx", "openvino", *SERVED_BY_TORCH),
-    "onnxruntime": ("onnx",),
-    "tensorrt": ("tensorrt", "onnx"),
-    "torch_aoti": ("torch",),
-}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +87,16 @@ def deploy(
             deployed version, which clients hold.
     """
     options = options or ServingOptions()
-    _check_name(name)
-    _check_artifact(artifact, options.backend, ungated=ungated)
-    if options.accelerator != "none" and options.backend == "python":
-        _check_on_gpu(artifact)
+    check_name(name)
+    check_artifact(artifact, options, ungated=ungated)
     if options.backend == "torch_aoti":
         return _deploy_aoti(artifact, repository.resolve(), name, options, config_name)
-    if options.backend == "onnxruntime":
-        _check_native(artifact)
     repository = repository.resolve()
     repository.mkdir(parents=True, exist_ok=True)
     with _exclusive(repository) as aside:
         model = repository / name
         own = config_path(model, config_name)
-        _check_compatible(model, own, artifact, options.backend)
+        check_compatible(model, own, artifact, options.backend)
         if model.is_dir():
             remove_leftovers(model)
         numbers = versions(model)
@@ -204,118 +183,6 @@ def _place_first(
         version.mkdir()
         write_version(artifact, version, options)
         (folder / CONFIG).write_text(config)
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"{name!r} is no name for a model: use letters, digits, '_', '-' and '.', "
-            "beginning with a letter or digit, 128 at most"
-        )
-
-
-def _check_artifact(artifact: Artifact, backend: Backend, *, ungated: bool) -> None:
-    manifest = artifact.manifest
-    if manifest.layout == "user_state":
-        raise UserError(
-            f"{artifact.folder}: keeps the state of users, which is not served over Triton yet "
-            "(docs/user-once.md); deploy an artifact of the recipe cpu-fp32"
-        )
-    formats = _FORMATS[backend]
-    if manifest.format not in formats or manifest.layout not in {"flat", "user_once"}:
-        raise UserError(
-            f"{artifact.folder}: a {manifest.layout} {manifest.format} artifact cannot be deployed "
-            f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
-            + (": a plan is for --backend tensorrt" if manifest.format == "tensorrt" else "")
-        )
-    if manifest.settings.get(HALF) == "bf16" and backend == "python":
-        raise UserError(
-            f"{artifact.folder}: in bf16, whose products ONNX Runtime has on GPUs alone, and the "
-            "backend 'python' runs on the CPU: use backend onnxruntime, or an artifact in fp16"
-        )
-    for verdict in manifest.verdicts:
-        if not verdict.passed and not ungated:
-            raise UserError(
-                f"{artifact.folder}: the gate {verdict.gate!r} stopped this artifact: "
-                f"{verdict.reason}"
-            )
-
-
-def _check_on_gpu(artifact: Artifact) -> None:
-    manifest = artifact.manifest
-    if runtime_device(manifest, "cuda") == "cpu":
-        raise UserError(
-            f"{artifact.folder}: rankserve's runtime of {manifest.format} artifacts is one of the "
-            "CPU: deploy one of the stage cuda_graphs with accelerator 'cuda', or this one without"
-        )
-
-
-def _check_native(artifact: Artifact) -> None:
-    if artifact.manifest.model != NATIVE_MODEL:
-        raise UserError(
-            f"{artifact.folder}: the model's file is {artifact.manifest.model!r}; Triton's "
-            f"onnxruntime backend wants {NATIVE_MODEL!r}: deploy with backend python"
-        )
-    check_native_runtime(artifact.model_path)
-
-
-def _check_compatible(model: Path, own: Path, artifact: Artifact, backend: Backend) -> None:
-    """Refuse to replace a model whose requests are others, or one behind another backend.
-
-    Clients hold its features. Its config holds for every version, old and new, and names one
-    backend: changing that would leave a moment in which the old version cannot be loaded.
-    """
-    path = model / CONFIG
-    if not model.exists():
-        if own == path:
-            return
-        raise UserError(
-            f"model {model.name!r} is not deployed yet: deploy it without a configuration's name "
-            f"first, for servers that were told none, and {own.stem!r} beside it then"
-        )
-    if not path.is_file():
-        raise UserError(f"{model}: is there, but has no {CONFIG}: choose another name or remove it")
-    config = read_config(path.read_text(), path)
-    stated = config.parameters["signature"].string_value if "signature" in config.parameters else ""
-    try:
-        deployed = _interface(json.loads(stated))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not written by rankserve: choose another name or remove {model}"
-        ) from error
-    mine = read_config(own.read_text(), own) if own.is_file() else None
-    if mine is not None and backend_of(mine) != backend:
-        raise UserError(
-            f"model {model.name!r} is deployed behind the backend {backend_of(mine)!r}; its "
-            "versions share it: deploy under another name, into another repository, or remove "
-            f"{model}"
-        )
-    offered = _interface(artifact.manifest.signature.to_json())
-    if deployed != offered:
-        raise UserError(
-            f"model {model.name!r} is deployed with other features, which its clients hold "
-            f"({_difference(deployed, offered)}): deploy this artifact under another name"
-        )
-
-
-def _interface(signature: dict[str, Any]) -> dict[str, Any]:
-    """Return what a client's requests depend on. Tables may grow, so cardinalities are left out."""
-    features = {
-        each["name"]: (each["dtype"], tuple(each["shape"]), each["side"], place)
-        for place, each in enumerate(signature["features"])
-    }
-    return features | {"the score": signature["score"]}
-
-
-def _difference(deployed: dict[str, Any], offered: dict[str, Any]) -> str:
-    for name in (*deployed, *offered):
-        if name not in offered:
-            return f"{name!r} is gone"
-        if name not in deployed:
-            return f"{name!r} is new"
-        if deployed[name] != offered[name]:
-            return f"{name!r} was {deployed[name]} and is now {offered[name]}"
-    return "their order"
 
 
 def _replace(path: Path, text: str) -> None:
