@@ -10,6 +10,7 @@ al., DRONE: Data-aware Low-rank Compression for Large NLP Models, NeurIPS 2021.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,11 +37,16 @@ def full_rank(outputs: int, inputs: int) -> int:
 
 
 def layers_to_factor(coupling: Coupling, min_width: int) -> tuple[Layer, ...]:
-    """Return the layers none of whose outputs can go, and that two of lower rank can stand for."""
+    """Return the layers that two of lower rank can stand for, and whose outputs stay.
+
+    Those of which only whole heads can go are among them: a head is much to lose at once, so both
+    ways are open, and what costs less for what it saves is taken.
+    """
     found = []
     for each in coupling.layers:
         reason = coupling.held.get(each.name, "")
-        whole = not any(x is not None for x in coupling.places[each.key, 0])
+        neurons = Counter(x for x in coupling.places[each.key, 0] if x is not None)
+        whole = 1 not in neurons.values()
         rank = full_rank(*sizes_of(coupling, each))
         if whole and rank > max(1, min_width) and not reason.startswith(_STAYS):
             found.append(each)

@@ -110,4 +110,5 @@ def test_the_recipe_prunes_before_it_splits():
     recipe = load_recipe("cpu-pruned")
 
     assert [x.name for x in recipe.stages][:2] == ["prune_neurons", "user_once"]
+    assert recipe.stages[0].keep == "if_passed"  # a ranker that cannot do with half goes on whole
     assert recipe.quality.auc == 5e-4

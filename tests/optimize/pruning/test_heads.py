@@ -183,6 +183,28 @@ def test_widths_of_heads_are_whole_multiples_too(multiple, min_width, heads, gra
     assert least_share(coupling, statistics, budget) == pytest.approx(left)
 
 
+def test_layers_of_heads_may_be_of_low_rank_too(store):
+    ranker = layered_rankers.ranker("Attention")
+    with torch.no_grad():
+        for each in (ranker.module.q, ranker.module.k):
+            left, sizes, right = torch.linalg.svd(each.weight, full_matrices=False)
+            each.weight.copy_(left[:, :2] * sizes[:2] @ right[:2])
+    captured = capture(ranker, store, candidates=(1, 5))
+    settings = PruneSettings(budget=0.75, rounds=1, multiple=1, min_width=1, low_rank=True)
+    graph, pruned = prune(captured, REQUESTS, settings, DistilSettings(steps=0))
+    layers = {x.name: x for x in pruned.layers}
+    columns = graph.sample(50)
+
+    assert 2 <= layers["q"].rank < 5
+    assert 2 <= layers["k"].rank < 5
+    (heads,) = pruned.attention
+    assert layers["q"].outputs_after == layers["k"].outputs_after == 4 * heads.heads_after
+    assert layers["q"].multiply_adds_after == 6 * layers["q"].rank * (8 + 4 * heads.heads_after)
+    with torch.no_grad():
+        expected = ranker.module(**columns)
+    assert (graph.score(columns) - expected).std() < 0.3 * expected.std()
+
+
 @pytest.fixture(scope="module")
 def captured_attention(store):
     return capture(layered_rankers.ranker("Products"), store, candidates=(1, 5))
