@@ -170,7 +170,7 @@ def row(ranker: str, share: float, by_method: dict[str, Any], weighings: dict[st
     default=("dlrm", "dcn_v2"),
     show_default=True,
 )
-@click.option("--share", "shares", multiple=True, type=float, default=(0.25, 0.1))
+@click.option("--share", "shares", multiple=True, type=float, default=(0.25,), show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True)
 @click.option(
     "--work", type=click.Path(path_type=Path), required=True, help="Rankers are kept here."
