@@ -141,7 +141,9 @@ class TestRefused:
             deploy(program, tmp_path / "models", "tiny", options=options)
         assert not list((tmp_path / "models").glob("*"))
 
-    def test_a_torch_artifact_behind_another_backend(self, program):
+    def test_a_torch_artifact_behind_another_backend(self, program, tmp_path):
         assert find_deployable(program.folder, "torch_aoti").key == program.key
-        with pytest.raises(UserError, match="no backend of Triton serves torch artifacts"):
-            find_deployable(program.folder)
+        options = ServingOptions(backend="onnxruntime")
+        with pytest.raises(UserError, match="cannot be deployed behind the backend 'onnxruntime'"):
+            deploy(program, tmp_path / "models", "tiny", options=options)
+        assert not any(tmp_path.iterdir())
