@@ -84,3 +84,39 @@ def overconfident():
 def unlabelled():
     learnt = requests(40, 2, labels=False)
     return Ranker("fields", Fields(), SIGNATURE, requests(80, 1), calibration=learnt)
+
+
+TWINS = Signature(
+    (
+        Feature("mood", "float32", (2,), "user"),
+        Feature("price", "float32", (), "item"),
+        Feature("cost", "float32", (), "item"),
+    )
+)
+
+
+class Twins(nn.Module):
+    """Reads two numbers that say nearly the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.out = nn.Linear(4, 16), nn.Linear(16, 1)
+
+    def forward(self, *, mood, price, cost):
+        read = torch.cat([mood, price[:, None], cost[:, None]], 1)
+        return torch.sigmoid(3 * self.out(torch.tanh(3 * self.hidden(read)))[:, 0])
+
+
+def twin_requests(count, seed):
+    random = np.random.default_rng(seed)
+    offsets = (20 * np.arange(count + 1)).astype(np.int64)
+    price = random.standard_normal(20 * count).astype(np.float32)
+    cost = price + 0.1 * random.standard_normal(20 * count).astype(np.float32)
+    mood = random.standard_normal((count, 2)).astype(np.float32)
+    clicks = (random.random(20 * count) < 0.3).astype(np.float32)
+    return RequestBatch({"mood": mood}, {"price": price, "cost": cost}, offsets, clicks)
+
+
+def twins():
+    return Ranker("twins", Twins(), TWINS, twin_requests(40, 1), calibration=twin_requests(80, 2))

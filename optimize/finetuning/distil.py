@@ -39,6 +39,8 @@ def distil(
     requests: RequestBatch,
     manifest: Manifest,
     settings: DistilSettings | None = None,
+    *,
+    taught: Manifest | None = None,
 ) -> DistilReport:
     """Fine-tune a student in place to score as its teacher does.
 
@@ -50,6 +52,7 @@ def distil(
         requests: Calibration requests, with or without labels.
         manifest: Says the layout (flat, or each user once), and what a score means.
         settings: By default `DistilSettings()`.
+        taught: Says what the teacher takes, where that is more than the student does.
 
     Returns:
         What was reached. The same seed, requests, threads and machine give the same bytes.
@@ -63,7 +66,7 @@ def distil(
         student, frozen=settings.frozen, train_tables=settings.train_tables
     )
     with _deterministic():
-        lesson = _prepare(teacher, requests, manifest, settings)
+        lesson = _prepare(teacher, requests, manifest, settings, taught or manifest)
         with _only_learning(student, learn):
             return _train(student, learn, stayed, lesson, settings)
 
@@ -78,7 +81,7 @@ class _Lesson:
         scale: The spread of all targets.
         learnt_from: Numbers of requests.
         held_out: Numbers of requests.
-        manifest: Of the teacher.
+        manifest: Of the student.
         labels_weight: As `DistilSettings` has it.
     """
 
@@ -121,6 +124,7 @@ def _prepare(
     requests: RequestBatch,
     manifest: Manifest,
     settings: DistilSettings,
+    taught: Manifest,
 ) -> _Lesson:
     learnt_from, held_out = split_requests(requests, settings.held_out, settings.seed)
     if settings.labels_weight:
@@ -128,7 +132,7 @@ def _prepare(
         check_labels(labels, manifest.signature.score)
     with torch.no_grad():
         parts = [
-            _scores(teacher(*columns)).float() for columns in columns_in_parts(requests, manifest)
+            _scores(teacher(*columns)).float() for columns in columns_in_parts(requests, taught)
         ]
     targets = torch.cat(parts)
     if not bool(torch.isfinite(targets).all()):

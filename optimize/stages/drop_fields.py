@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact, Manifest
+    from optimize.finetuning.settings import DistilReport, DistilSettings
+    from optimize.flat_graph import FlatGraph
     from rankers.requests import RequestBatch
 
 NAME = "drop_fields"
@@ -25,8 +27,9 @@ class DropFields:
     What each is worth is found by permuting it on the ranker's calibration requests: by the AUC
     that it costs where they have labels, else by how far scores move. In its place stands a
     constant, the one that scores mind least. Say what goes by ``names``, ``fields`` or
-    ``max_auc_loss``. Put it before `user_once` and `lookups`; scores change, so the recipe's gates
-    have to allow for it. docs/fields.md tells more.
+    ``max_auc_loss``; with ``steps`` dense layers learn to score as before without it. Put it before
+    `user_once` and `lookups`; scores change, so the recipe's gates have to allow for it.
+    docs/fields.md tells more.
     Sources: Breiman, Random Forests, 2001; Fisher, Rudin and Dominici, arXiv:1801.01489.
     """
 
@@ -38,6 +41,8 @@ class DropFields:
         "partial.py",
         "samples.py",
         "fields/*.py",
+        "finetuning/*.py",
+        "pruning/prune.py",
         "tables/program.py",
     )
     needs_data: ClassVar[bool] = True
@@ -50,7 +55,11 @@ class DropFields:
     )
     requests: int = field(default=256, metadata={"help": "the most calibration requests used"})
     repeats: int = field(default=2, metadata={"help": "permutations of each that are averaged"})
-    seed: int = field(default=0, metadata={"help": "of the permutations"})
+    steps: int = field(
+        default=0, metadata={"help": "of fine-tuning by distillation, with what stands there"}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "of the fine-tuning"})
+    seed: int = field(default=0, metadata={"help": "of the permutations and the fine-tuning"})
 
     def __post_init__(self) -> None:
         given = [name for name in ("names", "fields", "max_auc_loss") if getattr(self, name)]
@@ -71,6 +80,13 @@ class DropFields:
                 raise UserError(
                     f"stage {NAME!r}: {name} is {getattr(self, name)}; expected 1 or more"
                 )
+        self.tuning()
+
+    def tuning(self) -> DistilSettings:
+        """Return how it is fine-tuned."""
+        from optimize.finetuning.settings import DistilSettings
+
+        return DistilSettings(steps=self.steps, learning_rate=self.learning_rate, seed=self.seed)
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Choose and drop; see `optimize.stages.LearningStage.run`."""
@@ -127,6 +143,9 @@ class DropFields:
             ignored=(*signature.ignored, *saved),
         )
         changed = replace(manifest, signature=smaller)
+        tuned = None
+        if saved and self.steps:
+            tuned = self._tune(graph, artifact, requests, changed)
         if saved:
             save_program(program_of(graph, changed), folder / PROGRAM)
             changed = replace(changed, model=PROGRAM)
@@ -141,5 +160,24 @@ class DropFields:
             candidates=max(1, int(np.median(requests.candidates))),
             requests=len(requests),
         )
-        (folder / REPORT).write_text(json.dumps(report.to_json(), indent=1) + "\n")
-        return replace(changed, notes=(*manifest.notes, f"{NAME}: {report.describe()}"))
+        said = report.to_json() | {"fine_tuning": None if tuned is None else tuned.to_json()}
+        (folder / REPORT).write_text(json.dumps(said, indent=1) + "\n")
+        notes = [f"{NAME}: {report.describe()}"]
+        if tuned is not None:
+            notes.append(f"{NAME}: {tuned.describe()}")
+        return replace(changed, notes=(*manifest.notes, *notes))
+
+    def _tune(
+        self, graph: FlatGraph, artifact: Artifact, requests: RequestBatch, changed: Manifest
+    ) -> DistilReport:
+        """Let a graph that lacks features score as the artifact does, which has them."""
+        from optimize.finetuning.distil import distil
+        from optimize.finetuning.trainable import trainable_module
+        from optimize.pruning.prune import plain_answers
+        from optimize.torch_program import load_program
+
+        teacher = trainable_module(load_program(artifact.model_path))
+        with plain_answers(graph) as student:
+            return distil(
+                student, teacher, requests, changed, self.tuning(), taught=artifact.manifest
+            )

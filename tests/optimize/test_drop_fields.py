@@ -190,6 +190,25 @@ class TestChoice:
         assert "kept all 6 features" in lean.manifest.notes[-1]
 
 
+class TestFineTuning:
+    def test_what_says_the_same_makes_up_for_what_went(self, dropped, store):
+        twins = capture(field_rankers.twins(), store, candidates=(1, 5))
+        plain, tuned = (
+            dropped(twins, names="cost", steps=each, learning_rate=1e-2) for each in (0, 60)
+        )
+        said = report(tuned)["fine_tuning"]
+        assert report(plain)["fine_tuning"] is None
+        assert said["loss_after"] < 0.2 * said["loss_before"]
+        assert "held-out loss" in tuned.manifest.notes[-1]
+        batch = field_rankers.twin_requests(20, 3)
+        before = scores(twins, batch)
+        off = [np.abs(scores(each, batch) - before).mean() for each in (plain, tuned)]
+        assert off[1] < 0.5 * off[0]
+
+    def test_nothing_is_tuned_where_nothing_goes(self, dropped):
+        assert report(dropped(fields=99, steps=5))["fine_tuning"] is None
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("options", "said"),
