@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from in_process import children_in_this_process
 
 from rankers.zoo.catalogue import ZOO
 
@@ -27,7 +28,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """Train all, then take them through the recipe, two at a time in their child processes."""
+    """Train all, then take them through the recipe."""
     from optimize.children import default_limits
     from optimize.pipeline import run_recipe
     from optimize.recipe import load_recipe
@@ -44,14 +45,14 @@ def zoo(tmp_path_factory):
         save_checkpoint(folder / name, few, options, training.to_json())
         trainings[name] = training
 
-    def optimized(name):
-        recipe = load_recipe("cpu-fp32")
-        return run_recipe(
-            str(folder / name), recipe, folder / f"{name}-run", limits=default_limits()
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        runs = dict(zip(ZOO, pool.map(optimized, ZOO), strict=True))
+    recipe = load_recipe("cpu-fp32")
+    with children_in_this_process():
+        runs = {
+            name: run_recipe(
+                str(folder / name), recipe, folder / f"{name}-run", limits=default_limits()
+            )
+            for name in ZOO
+        }
     return {name: Made(trainings[name], load_checkpoint(folder / name), runs[name]) for name in ZOO}
 
 

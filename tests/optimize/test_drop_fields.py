@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import redirect_stdout
 
 import field_rankers
 import numpy as np
 import onnx
 import pytest
+from in_process import children_in_this_process
 
 from client.packing import Packing
-from optimize import pipeline, steps
+from optimize import pipeline
 from optimize.build import run_stage
 from optimize.capture import capture, score_batch
 from optimize.children import default_limits
-from optimize.cli import main
 from optimize.gate_limits import ParityLimits, QualityLimits, SliceLimits
 from optimize.gates import judge
 from optimize.recipe import load_recipe
@@ -254,13 +252,7 @@ usual = false
 def test_a_run_drops_what_it_can_and_not_what_the_gates_miss(tmp_path):
     (tmp_path / "mine.toml").write_text(RECIPE)
 
-    def here(arguments, *, logs, limits):
-        with redirect_stdout(io.StringIO()) as said:
-            main.main(list(arguments), standalone_mode=False)
-        return json.loads(said.getvalue())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "run_child", here)
+    with children_in_this_process():
         run = pipeline.run_recipe(
             f"{field_rankers.FILE}:overconfident",
             load_recipe(str(tmp_path / "mine.toml")),

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import squares_ranker
+from in_process import children_in_this_process
 
 from optimize.children import default_limits
 from optimize.pipeline import run_recipe
@@ -43,12 +44,13 @@ calibration_error = 0.3
 
 def test_a_recipe_factors_then_rounds_and_gates_pass(tmp_path):
     (tmp_path / "small.toml").write_text(RECIPE)
-    run = run_recipe(
-        f"{squares_ranker.FILE}:squares",
-        load_recipe(str(tmp_path / "small.toml")),
-        tmp_path / "run",
-        limits=default_limits(),
-    )
+    with children_in_this_process():
+        run = run_recipe(
+            f"{squares_ranker.FILE}:squares",
+            load_recipe(str(tmp_path / "small.toml")),
+            tmp_path / "run",
+            limits=default_limits(),
+        )
 
     failed = [x for each in run.results for x in each.artifact.manifest.verdicts if not x.passed]
     assert run.passed, failed

@@ -1,18 +1,16 @@
 """Stages that have to pay: what is slower than its input, or ranks worse, is dropped in a run."""
 
-import io
 import json
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from example_rankers import EXAMPLES
+from in_process import children_in_this_process, here
 
 from optimize import pipeline, steps
 from optimize.artifact import open_artifact
 from optimize.children import default_limits
-from optimize.cli import main
 from optimize.gain import Gain, Speed
 from optimize.gate_limits import GateLimits, ParityLimits
 from optimize.recipe import load_recipe
@@ -55,11 +53,6 @@ def run(tmp_path_factory):
     (folder / "mine.toml").write_text(RECIPE)
     recipe = load_recipe(str(folder / "mine.toml"))
 
-    def here(arguments, *, logs, limits):
-        with redirect_stdout(io.StringIO()) as said:
-            main.main(list(arguments), standalone_mode=False)
-        return json.loads(said.getvalue())
-
     def run(measure, **changes):
         return pipeline.run_recipe(
             f"{EXAMPLES}:deep",
@@ -69,8 +62,7 @@ def run(tmp_path_factory):
             measure_gain=measure,
         )
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "run_child", here)
+    with children_in_this_process() as patch:
         run.patch, run.here, run.folder = patch, here, folder / "out"
         yield run
 

@@ -157,7 +157,7 @@ class TestDamage:
     def test_kills_at_random_moments_leave_whole_artifacts_and_the_run_completes(self, tmp_path):
         moments = random.Random(4)
         killed = 0
-        for _ in range(12):
+        for _ in range(8):
             run = subprocess.Popen(
                 optimize("run", TINY, "--out", tmp_path), stderr=subprocess.DEVNULL
             )

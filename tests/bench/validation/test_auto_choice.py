@@ -42,6 +42,9 @@ def test_flat_branches_are_those_that_repeat_the_user():
         "inductor",
         "torch.compile",
         "cuda graphs",
+        "onnx on the gpu",
+        "onnx with tensorrt",
+        "cuda graphs, fused lookups",
     ]
     assert flat.measure == recipe.measure
     assert flat.gates == recipe.gates

@@ -46,7 +46,7 @@ common = settings(
 )
 
 
-@settings(common, max_examples=250)
+@settings(common, max_examples=150)
 @given(random_graphs(), st.sampled_from([1, 200]))
 def test_rewritten_and_split_they_score_the_same(graph, candidates):
     flat = copied(graph)
