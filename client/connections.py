@@ -38,6 +38,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 # Above it calls share gRPC's connection.
 MOST = 64
 _IDLE_S = 60.0
+# One that ended a call so shortly ago is not looked at before the next: it was, when that ended.
+_FRESH_S = 0.01
 # How often idle ones are looked at: a server that is to stop waits for its pings to be answered.
 _LOOK_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
@@ -89,7 +91,8 @@ class Connections:
                 if not self._off:
                     self._want(under_way + 1)
                 return None
-            connection.advance()  # what came while it was idle, such as that the server went
+            if time.monotonic() - connection.idle_since > _FRESH_S:
+                connection.advance()  # what came while it was idle, such as that the server went
             if connection.usable:
                 return connection
             self._forget(connection)

@@ -123,7 +123,7 @@ class Connection:
             self._window -= size
             self._send(start + head(DATA, END_STREAM, stream, size) + prefix, message)
         else:
-            self._send(start)
+            self._queue.append(start)  # it goes out with the first of the message
             self._message = memoryview(prefix + message)
             self._send_message()
 

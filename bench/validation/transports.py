@@ -73,7 +73,7 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def at_once(
-    ways: dict[str, Callable[[int], list[float]]], rounds: int, calls: int = 20
+    ways: dict[str, Callable[[int], list[float]]], rounds: int, calls: int = 100
 ) -> list[dict[str, Any]]:
     """Call each way from 16 threads of this process; return the requests/s of each.
 

@@ -1,5 +1,8 @@
 """What the drill says of requests that were answered in time, late and not at all."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,3 +47,14 @@ def test_one_slow_request_in_five_seconds_is_not_a_slow_window(due):
     took = np.full(len(due), 0.05)
     took[np.flatnonzero(due >= 32)[0]] = 5.0
     assert judge(LOAD, due, took)["recovery_s"] == 0.0
+
+
+def test_the_committed_drill_kept_the_capacity_and_without_the_limit_lost_it():
+    results = Path(__file__).parents[3] / "bench" / "results" / "validation"
+    limited, unlimited = json.loads((results / "overload-drill.json").read_text())["runs"]
+    assert limited["limit"]
+    assert not unlimited["limit"]
+    assert not (limited["void"] or unlimited["void"])
+    assert limited["goodput_share_of_capacity"] >= 0.85
+    assert limited["recovery_s"] <= 5
+    assert unlimited["goodput_share_of_capacity"] < 0.1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from bench.validation.served_identity import make_request, served_identity
 from bench.validation.transport_ways import PLAIN, Ways
 from bench.validation.transports import at_once, in_turn
 
+RESULTS = Path(__file__).parents[3] / "bench" / "results" / "validation"
 pytestmark = pytest.mark.end_to_end
 
 
@@ -47,3 +50,14 @@ def test_all_are_called_as_often_and_compared_with_the_plain_client(server):
         rates = at_once({PLAIN: ways[PLAIN]}, rounds=1, calls=1)
         assert rates[0]["per_s"] > 0
         assert rates[0]["ratio"]["median"] == 1.0
+
+
+def test_the_committed_clients_cost_no_more_than_the_plain_one():
+    found = json.loads((RESULTS / "transports.json").read_text())
+    ways = {each["way"]: each for each in found["sizes"][0]["ways"]}
+    assert found["sizes"][0]["candidates"] == 200
+    assert ways["client, policies on"]["cpu_ratio"]["median"] <= 1.0
+    assert ways["client, policies on"]["p50_ratio"]["median"] <= 1.0
+    assert ways["client, policies off"]["cpu_ratio"]["median"] <= 0.8
+    rates = {each["way"]: each["ratio"]["median"] for each in found["at_once"]}
+    assert rates["client, policies off"] >= 1.5
