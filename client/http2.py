@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from client.shared_regions import Region
     from client.sharing import Share
 
-_READ = 1 << 17
+_READ = 1 << 16
 _TIMEVAL = struct.Struct("@ll")
 # Frames that wait while the other side sends and does not receive.
 _MOST_QUEUED = 10_000
@@ -90,6 +90,7 @@ class Connection:
         self._queue = Outbox(connected)
         self._message: memoryview | None = None  # what the windows did not let pass yet
         self._read = bytearray()
+        self._into = memoryview(bytearray(_READ))
         self._answers = Answers()
         self._send(hello())
 
@@ -147,10 +148,10 @@ class Connection:
         try:
             if self._queue:
                 self._queue.flush()
-            received = self._socket.recv(_READ, how)
-            if not received:
+            count = self._socket.recv_into(self._into, 0, how)
+            if not count:
                 return self._broken("the server closed the connection")
-            return self._take(received)
+            return self._take(bytes(self._into[:count]))
         except BlockingIOError:
             return None
         except OSError as error:
@@ -252,6 +253,7 @@ class Connection:
     def _ended(self, ended: Ended | None) -> Ended | None:
         if ended is not None:
             self._stream = 0
+            self._answers.begin()  # a connection that is idle keeps no answer
             if self._message is not None or self._queue:
                 # It was answered before it was all sent: the rest would be of no call.
                 self.close()

@@ -33,6 +33,8 @@ _DATATYPES: dict[Dtype, str] = {
 _RAW_INPUT = b"\x3a"
 # Above it a float of microseconds is no int64.
 _LONGEST_US = 2.0**62
+# Stands for each letter of a region's name where a head is kept for all regions.
+_ANY_NAME = "\x01"
 # Heads kept, by number of candidates. A model that is asked for more sizes than this pays 5 µs.
 KEPT = 4096
 
@@ -51,6 +53,8 @@ class RequestBytes:
         self._names = tuple(each.name for each in tensors)
         self._heads: dict[int, bytes] = {}
         self._lengths: dict[int, bytes] = {}
+        # By candidates and the length of a region's name, which all of one process have alike.
+        self._shared_heads: dict[tuple[int, int], bytes] = {}
         self._timeout: tuple[float, bytes] = (1.0, _queue_timeout(1.0))  # the last one
 
     def body(self, packed: Mapping[str, Array], candidates: int, timeout_s: float) -> bytes:
@@ -86,17 +90,19 @@ class RequestBytes:
         """Write the tensors to a region; return the request that says where they lie in it."""
         arrays = [packed[name] for name in self._names]
         places = region.write(arrays)
-        head = region.heads.get(candidates)
+        name = region.name.encode()
+        head = self._shared_heads.get((candidates, len(name)))
         if head is None:
             message = self._message(candidates)
             for entry, array, place in zip(message.inputs, arrays, places, strict=True):
-                entry.parameters["shared_memory_region"].string_param = region.name
+                entry.parameters["shared_memory_region"].string_param = _ANY_NAME * len(name)
                 entry.parameters["shared_memory_byte_size"].int64_param = array.nbytes
                 entry.parameters["shared_memory_offset"].int64_param = place
             head = message.SerializeToString()
-            if len(region.heads) < KEPT:
-                region.heads[candidates] = head
-        return head + self._queue_timeout(timeout_s)
+            if len(self._shared_heads) < KEPT:
+                self._shared_heads[candidates, len(name)] = head
+        named = head.replace(_ANY_NAME.encode() * len(name), name)
+        return named + self._queue_timeout(timeout_s)
 
     def _queue_timeout(self, timeout_s: float) -> bytes:
         last_s, timeout = self._timeout

@@ -102,8 +102,6 @@ class Region:
         finally:
             os.close(file)
         self._bytes = np.frombuffer(self._memory, np.uint8)
-        # What says where a request's tensors lie in it, by the number of candidates.
-        self.heads: dict[int, bytes] = {}
 
     def write(self, arrays: Iterable[Array]) -> list[int]:
         """Write arrays one after the other; return where each begins."""
