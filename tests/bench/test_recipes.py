@@ -7,6 +7,7 @@ import json
 import history_rankers
 import pytest
 from click.testing import CliRunner
+from in_process import children_in_this_process
 
 from bench.cli import main
 from optimize.samples import sample_requests
@@ -22,10 +23,11 @@ def bench(tmp_path, monkeypatch):
 
 
 def test_each_recipe_is_run_on_the_ranker_and_what_it_makes_is_measured(bench, tmp_path):
-    done = bench(
-        "compare", "cpu-fp32-flat", "cpu-fp32", "--ranker", RANKER, "--count", 60,
-        "--rounds", 2, "--warmup", 1, "--threads", 1, "--json",
-    )  # fmt: skip
+    with children_in_this_process():
+        done = bench(
+            "compare", "cpu-fp32-flat", "cpu-fp32", "--ranker", RANKER, "--count", 60,
+            "--rounds", 2, "--warmup", 1, "--threads", 1, "--json",
+        )  # fmt: skip
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     targets = [each["target"] for each in found["measurements"]]
