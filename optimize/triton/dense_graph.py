@@ -17,12 +17,12 @@ from optimize.triton.wire_graph import (
     Building,
     check_opset,
     feature_inputs,
-    scoring_graph,
     value_info,
     wire_model,
+    with_wire,
 )
 from rankers.requests import ITEM_TO_REQUEST
-from rankers.wire import SCORE, WireTensor, wire_tensors
+from rankers.wire import WireTensor, wire_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,29 +45,10 @@ def dense_model(once: Any, signature: Signature) -> Any:
     Raises:
         UserError: The graph has an input that is no feature, or its operator set is too old.
     """
-    from onnx import compose
-
     wanted = feature_inputs(once, signature, also=(ITEM_TO_REQUEST,))
     check_opset(once)
-    model = compose.add_prefix(once, _GRAPH, rename_functions=False)
-    first, *_ = model.graph.output
     tensors = wire_tensors(signature)
-    graph = compose.merge_graphs(
-        _cutting_graph(tensors, wanted),
-        model.graph,
-        io_map=[(f"{_COLUMN}{name}", f"{_GRAPH}{name}") for name in wanted],
-        inputs=[each.name for each in tensors],
-    )
-    graph = compose.merge_graphs(
-        graph,
-        scoring_graph(first),
-        io_map=[(first.name, f"{WIRE}flat_scores"), (f"{WIRE}shape", f"{WIRE}score_shape")],
-        outputs=[SCORE],
-        name=once.graph.name,
-        doc_string=once.graph.doc_string,
-    )
-    model.graph.CopyFrom(graph)
-    return model
+    return with_wire(once, tensors, _cutting_graph(tensors, wanted), wanted, prefix=_GRAPH)
 
 
 def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:

@@ -64,17 +64,32 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     Raises:
         UserError: The graph has an input that is no feature, or its operator set is too old.
     """
-    from onnx import compose
-
     wanted = feature_inputs(flat, signature)
     check_opset(flat)
-    model = compose.add_prefix(flat, _FLAT, rename_functions=False)
     tensors = wire_tensors(signature)
+    return with_wire(flat, tensors, _cutting_graph(tensors, wanted), wanted, prefix=_FLAT)
+
+
+def with_wire(
+    source: Any, tensors: tuple[WireTensor, ...], cutting: Any, wanted: list[str], *, prefix: str
+) -> Any:
+    """Return a ``ModelProto`` behind a graph that cuts tensors for it, with scores ``[R, N]``.
+
+    Args:
+        source: From columns to scores.
+        tensors: What it takes in their place.
+        cutting: The graph from them to the columns called ``wanted``, and the scores' shape.
+        wanted: The inputs of ``source``.
+        prefix: Of the names of ``source``, so that they meet no other.
+    """
+    from onnx import compose
+
+    model = compose.add_prefix(source, prefix, rename_functions=False)
     first, *_ = model.graph.output
     graph = compose.merge_graphs(
-        _cutting_graph(tensors, wanted),
+        cutting,
         model.graph,
-        io_map=[(f"{_COLUMN}{name}", f"{_FLAT}{name}") for name in wanted],
+        io_map=[(f"{_COLUMN}{name}", f"{prefix}{name}") for name in wanted],
         # Older graphs list their weights as inputs too; those stay weights alone.
         inputs=[each.name for each in tensors],
     )
@@ -83,8 +98,8 @@ def wire_model(flat: Any, signature: Signature) -> Any:
         scoring_graph(first),
         io_map=[(first.name, f"{WIRE}flat_scores"), (f"{WIRE}shape", f"{WIRE}score_shape")],
         outputs=[SCORE],
-        name=flat.graph.name,
-        doc_string=flat.graph.doc_string,
+        name=source.graph.name,
+        doc_string=source.graph.doc_string,
     )
     model.graph.CopyFrom(graph)
     return model
