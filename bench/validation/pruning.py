@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from bench.environment import environment
-from rankers.command_line import CommandLine, json_option, print_json
-from rankers.files import write_atomically
+from bench.validation.result import earlier, hand_over
+from rankers.command_line import CommandLine, json_option
 from rankers.zoo.catalogue import ZOO, entry_of
 
 KIND = "rankserve-validation-pruning"
@@ -77,54 +77,58 @@ def prune_and_judge(name: str, options: dict[str, Any], store: Path) -> dict[str
     }
 
 
+def describe(name: str, one: dict[str, Any]) -> str:
+    """Say in a line what a ranker kept and lost."""
+    auc = one["changes"].get("auc", next(iter(one["changes"].values())))
+    low, high = auc["interval"]
+    return (
+        f"{name:20} {one['multiply_adds_kept']:.1%} of multiply-adds kept, AUC "
+        f"{auc['before']:.4f} {auc['change']:+.2g} [{low:+.2g}, {high:+.2g}]"
+    )
+
+
+def row(name: str, one: dict[str, Any]) -> str:
+    """Return what became of a ranker as a row of the table in docs/pruning.md."""
+    before, after = (round(each) for each in one["multiply_adds"])
+    auc = one["changes"]["auc"]
+    low, high = auc["interval"]
+    told = f"{auc['change']:+.0e} | {low:+.0e} to {high:+.0e}".replace("e-0", "e-")
+    steps = one["options"]["steps"]
+    return f"| `{name}` | {before:,} | {after:,} | {steps} | {auc['before']:.4f} | {told} |"
+
+
 @click.group(cls=CommandLine, invoke_without_command=True)
-@click.option(
-    "--ranker",
-    "rankers",
-    multiple=True,
-    type=click.Choice([*ZOO]),
-    default=("dlrm", "dcn_v2", "din"),
-    show_default=True,
-)
+@click.option("--ranker", "rankers", multiple=True, type=click.Choice([*ZOO]), default=[*ZOO])
 @click.option("--budget", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @click.option("--multiple", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the result here.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the result here after each ranker. Rankers in it already are not pruned again.",
+)
 @json_option
 def main(
     rankers: tuple[str, ...], budget: float, multiple: int, out: Path | None, as_json: bool
 ) -> None:
     """Prune rankers of the zoo and judge them."""
-    found = {}
+    command = f"python -m bench.validation.pruning --budget {budget} --multiple {multiple}"
+    result = earlier(out, {"kind": KIND, "schema": 1, "command": command})
+    result["environment"] = environment().to_json()
+    found = result.setdefault("rankers", {})
     for name in rankers:
-        options = {
-            "budget": budget,
-            "multiple": multiple,
-            "min_width": multiple,
-            "low_rank": True,
-            "steps": fine_tuning_steps(name),
-        }
-        with TemporaryDirectory() as store:
-            found[name] = prune_and_judge(name, options, Path(store))
-        each = found[name]
-        auc = each["changes"].get("auc", next(iter(each["changes"].values())))
-        low, high = auc["interval"]
-        click.echo(
-            f"{name:20} {each['multiply_adds_kept']:.1%} of multiply-adds kept, AUC "
-            f"{auc['before']:.4f} {auc['change']:+.2g} [{low:+.2g}, {high:+.2g}]",
-            err=as_json,
-        )
-    result = {
-        "kind": KIND,
-        "schema": 1,
-        "command": f"python -m bench.validation.pruning --budget {budget} --multiple {multiple} "
-        + " ".join(f"--ranker {name}" for name in rankers),
-        "environment": environment().to_json(),
-        "rankers": found,
-    }
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
-    if as_json:
-        print_json(result)
+        if name not in found:
+            options = {
+                "budget": budget,
+                "multiple": multiple,
+                "min_width": multiple,
+                "low_rank": True,
+                "steps": fine_tuning_steps(name),
+            }
+            with TemporaryDirectory() as store:
+                found[name] = prune_and_judge(name, options, Path(store))
+            hand_over(result, out, as_json=False)
+        click.echo(describe(name, found[name]), err=as_json)
+    hand_over(result, None, as_json=as_json)
 
 
 if __name__ == "__main__":
