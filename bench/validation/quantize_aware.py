@@ -125,6 +125,16 @@ def describe(name: str, way: str, one: dict[str, Any], metric: str = "auc") -> s
     return f"{name:12} {way:24} {metric}: {', '.join(said)}"
 
 
+def row(name: str, way: str, one: dict[str, Any]) -> str:
+    """Return what rounding one way cost as a row of the table in docs/finetuning.md."""
+    told = []
+    for which in ("without", "with", "gained"):
+        auc = one[which]["auc"]
+        low, high = auc["interval"]
+        told.append(f"{auc['change']:+.0e} ({low:+.0e} to {high:+.0e})".replace("e-0", "e-"))
+    return f"| `{name}` | {way} | {' | '.join(told)} |"
+
+
 @click.group(cls=CommandLine, invoke_without_command=True)
 @click.option(
     "--ranker",
