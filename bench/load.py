@@ -1,9 +1,9 @@
 """Load on a target: a closed loop at a concurrency, an open loop at a schedule.
 
 Nothing here knows what a target is: a load calls a function with prepared requests, which are made
-before the timed section. Each worker is a thread. In the open loop a free worker claims the next
-arrival ahead of its time, sleeps until it is due and sends it itself: no queue and no wake-up of
-another thread lie between the due time and the call.
+before the timed section. Each worker is a thread; one alone is the caller's. In the open loop a
+free worker claims the next arrival ahead of its time, sleeps until it is due and sends it itself:
+no queue and no wake-up of another thread lie between the due time and the call.
 """
 
 from __future__ import annotations
@@ -226,7 +226,12 @@ class _Worker:
 def _run(
     crew: list[_Worker], work: Callable[[_Worker, _Stage], None], *, warmup: int, lead_s: float
 ) -> LoadResult:
-    """Start the workers, warm them up, let them begin together, and gather what they did."""
+    """Start the workers, warm them up, let them begin together, and gather what they did.
+
+    One alone works in this thread, which has called the target before: OpenMP keeps a team for each
+    thread that ever computed, and when all teams together are more than the cores, their threads
+    sleep between loops, which makes programs of torch and AOTInductor several times slower.
+    """
     workers = len(crew)
     if workers < 1 or not crew[0].requests:
         raise ValueError("a load needs at least 1 worker and 1 request")
@@ -244,6 +249,10 @@ def _run(
         barrier.wait()
         work(crew[number], stage)
 
+    if workers == 1:
+        with still_memory():
+            life(0)
+        return _gather(crew, stage.beginning, time.process_time() - stage.cpu_s)
     with still_memory(), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         futures = [pool.submit(life, number) for number in range(workers)]
         try:

@@ -86,6 +86,7 @@ def measurement_key(
     device: str = "cpu",
 ) -> str:
     """Return a fingerprint of all that a measurement depends on but the moment."""
+    from bench import load
     from bench.environment import environment
 
     here = environment()
@@ -95,7 +96,7 @@ def measurement_key(
             "captured": captured.key,
             "options": options.to_json(),
             "machine": [here.machine, here.usable_cores, here.versions],
-            "code": file_sha256(Path(__file__)),
+            "code": [file_sha256(Path(each)) for each in (__file__, str(load.__file__))],
         }
         | ({} if device == "cpu" else {"device": device})
     )

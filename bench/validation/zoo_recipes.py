@@ -34,7 +34,8 @@ KIND = "zoo recipes"
 METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
 # By how wide tables become in it.
 TABLE_RECIPES = {"int8": "cpu-small", "int4": "bench/int4-tables.toml"}
-RECIPES = (*TABLE_RECIPES.values(), "cpu-fast", "cpu-pruned")
+RECIPES = (*TABLE_RECIPES.values(), "cpu-fast")
+PRUNED_RECIPES = ("cpu-pruned",)
 GPU_RECIPES = ("gpu-fp16", "gpu-int8")
 
 

@@ -67,6 +67,16 @@ class TestClosedLoop:
             closed_loop(Recorder(), [0], concurrency=1)
 
 
+def test_one_worker_alone_calls_from_the_thread_that_called_the_target_before():
+    # OpenMP's threads would sleep between loops if two threads had called (bench/load.py).
+    here, called = threading.get_ident(), set()
+    load = closed_loop(lambda _: called.add(threading.get_ident()), ["a"], concurrency=1, count=3)
+    assert (load.ok, called) == (3, {here})
+
+    open_loop(lambda _: called.add(threading.get_ident()), ["a"], schedule_s=np.zeros(3), workers=1)
+    assert called == {here}
+
+
 class TestOpenLoop:
     def test_sends_whether_or_not_earlier_requests_were_answered(self):
         target = Recorder(0.1)
