@@ -75,7 +75,8 @@ def _check_on_gpu(artifact: Artifact) -> None:
     if runtime_device(manifest, "cuda") == "cpu":
         raise UserError(
             f"{artifact.folder}: rankserve's runtime of {manifest.format} artifacts is one of the "
-            "CPU: deploy one of the stage cuda_graphs with accelerator 'cuda', or this one without"
+            "CPU: deploy one of the stage cuda_graphs or onnx_gpu_session with accelerator 'cuda', "
+            "or this one without"
         )
 
 
