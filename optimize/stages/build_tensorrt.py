@@ -67,7 +67,7 @@ class BuildTensorrt(BucketOptions):
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Prove, hold against the rules, build; see `optimize.stages.Stage.run`."""
-        from optimize.artifact import file_sha256
+        from optimize.checksums import file_sha256
         from optimize.tensorrt.builder import build_engine, this_machine
         from optimize.tensorrt.building import BuildOptions, engine_profiles
         from optimize.tensorrt.dense import write_dense

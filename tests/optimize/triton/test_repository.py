@@ -14,9 +14,10 @@ import pytest
 from onnx import helper
 from tiny_ranker import SIGNATURE, make_artifact
 
-from optimize.artifact import Verdict, open_artifact, seal
+from optimize.artifact import open_artifact, seal
 from optimize.triton.config import CONFIG, ServingOptions, read_config
 from optimize.triton.repository import deploy, deployed_models, versions
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
 
