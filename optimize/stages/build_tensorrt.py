@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from optimize.bucket_options import BucketOptions
+from optimize.option_values import require_least_one
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ class BuildTensorrt(BucketOptions):
     level: int = field(default=3, metadata={"help": "0 builds fast, 5 compares most tactics"})
 
     def __post_init__(self) -> None:
-        if self.requests < 1:
-            raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
+        require_least_one(NAME, self, "requests")
         if not 0 <= self.level <= 5:
             raise UserError(f"stage {NAME!r}: level is {self.level}; TensorRT has 0 to 5")
 
