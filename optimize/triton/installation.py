@@ -3,9 +3,10 @@
 The PyPI wheel of nvidia-pytriton carries the real ``tritonserver`` and its Python backend. They
 get an environment of their own, as they would in a container: the backend's stub needs NumPy 1
 (under NumPy 2 its outputs come back as zero bytes, without an error), and the runtimes have to be
-the project's versions, so that served scores are the in-process ones: ONNX Runtime, and OpenVINO
-where the project has it. torch is too large to have twice: models that need it find it where the
-server is started from (docs/decisions/031-torch-from-where-the-server-starts.md).
+the project's versions, so that served scores are the in-process ones: ONNX Runtime, in the build
+for GPUs if that is the project's, and OpenVINO where the project has it. torch is too large to have
+twice: models that need it find it where the server is started from
+(docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
@@ -129,7 +130,6 @@ def _fill(
     _run([python, "-m", "venv", str(env)], "its Python environment cannot be made")
     pip = [str(env / "bin" / "python3"), "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"]
-    # onnxruntime-gpu carries the same CPU kernels, but the server's Python backend runs on the CPU.
     needed = [NUMPY, *(f"{name}=={version}" for name, version in runtimes.items())]
     _run([*pip, "install", *quiet, *needed], f"pip cannot install {' and '.join(needed)}")
 
