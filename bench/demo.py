@@ -157,7 +157,7 @@ class _step:  # noqa: N801 - reads as a verb in `with`
 
 def _train(options: DemoOptions, said: Console) -> tuple[Path, Ranker, float | None]:
     """Train, unless the same was trained before."""
-    from optimize.artifact import fingerprint
+    from optimize.checksums import fingerprint
     from rankers.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
     from rankers.data.source import SYNTHETIC, data_key, read_log
     from rankers.training import TrainingOptions

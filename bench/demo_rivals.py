@@ -90,9 +90,10 @@ def make_rivals(
 
 def _make(rival: Rival, run: Run, recipe: Recipe) -> Artifact:
     """Make an artifact and put it beside the run, with the gates' verdicts."""
-    from optimize.artifact import Verdict, open_artifact, seal_with_verdicts
+    from optimize.artifact import open_artifact, seal_with_verdicts
     from optimize.capture import STAGE as CAPTURE
     from optimize.children import default_limits, run_child
+    from optimize.verdicts import Verdict
     from rankers.files import new_folder
 
     sources = {each.name: each.artifact.folder for each in run.results}

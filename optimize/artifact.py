@@ -13,13 +13,14 @@ would be run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from optimize.checksums import file_sha256, fingerprint
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.features import Signature
 from rankers.files import write_atomically
@@ -34,7 +35,6 @@ EVIDENCE = "evidence"
 SCHEMA = 1
 
 Layout = Literal["flat", "user_once", "user_state", "wire"]
-Outcome = Literal["passed", "failed", "cannot tell"]
 # The layouts that take each user once.
 _USER_ONCE = {"user_once", "user_state"}
 
@@ -63,44 +63,6 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON-ready data."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a gate decided, with the numbers it decided on.
-
-    Attributes:
-        gate: The gate's name, such as ``parity``.
-        passed: Whether the artifact goes further.
-        reason: One line a person can act on.
-        numbers: What was measured, and the limits it was held against.
-        cannot_tell: Whether there is too little data to tell. Such a verdict has not passed, unless
-            the recipe says so.
-    """
-
-    gate: str
-    passed: bool
-    reason: str
-    numbers: dict[str, Any]
-    cannot_tell: bool = False
-
-    @property
-    def outcome(self) -> Outcome:
-        """Which of the three it is, whether or not it stops the artifact."""
-        if self.cannot_tell:
-            return "cannot tell"
-        return "passed" if self.passed else "failed"
-
-    @property
-    def word(self) -> str:
-        """The decision in a word or two, as reports print it."""
-        if self.cannot_tell:
-            return "passed, though it CANNOT TELL" if self.passed else "CANNOT TELL"
-        return "passed" if self.passed else "FAILED"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the verdict as JSON-ready data."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -327,15 +289,3 @@ def open_artifact(folder: Path) -> Artifact:
                 "make the artifact again"
             )
     return Artifact(folder, manifest)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(data: Any) -> str:
-    """Return the SHA-256 of JSON-ready data in one canonical form."""
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

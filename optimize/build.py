@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from optimize.artifact import EVIDENCE, Artifact, Step, fingerprint, open_artifact, seal
+from optimize.artifact import EVIDENCE, Artifact, Step, open_artifact, seal
 from optimize.capture import CALIBRATION, load_calibration
+from optimize.checksums import fingerprint
 from optimize.instruction_sets import instruction_sets
 from optimize.stages import made_for_cpu, make_stage, needs_data, stage_options
 from optimize.versions import library_versions, require_libraries

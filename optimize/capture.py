@@ -17,16 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import rankers
-from optimize.artifact import (
-    EVIDENCE,
-    Artifact,
-    ArtifactError,
-    Manifest,
-    Step,
-    fingerprint,
-    open_artifact,
-    seal,
-)
+from optimize.artifact import EVIDENCE, Artifact, ArtifactError, Manifest, Step, open_artifact, seal
+from optimize.checksums import fingerprint
 from optimize.export import export_ranker, own_functions
 from optimize.versions import library_versions
 from rankers.errors import UserError

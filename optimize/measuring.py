@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.artifact import file_sha256, fingerprint
+from optimize.checksums import file_sha256, fingerprint
 from optimize.devices import runtime_device
 from optimize.runtimes import DEPLOYABLE
 

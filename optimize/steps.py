@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from optimize import artifact as artifacts
-from optimize.artifact import Artifact, ArtifactError, Verdict, fingerprint, open_artifact
+from optimize.artifact import Artifact, ArtifactError, open_artifact
 from optimize.build import stage_folder
 from optimize.capture import STAGE as CAPTURE
+from optimize.checksums import fingerprint
 from optimize.children import Limits, run_child
 from optimize.devices import runtime_device
 from optimize.gain import Gain, gain_key
 from optimize.measuring import Measured, measurement_key
 from optimize.run import StageResult
 from optimize.stages import needs_data, stage_options
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.files import new_folder, write_atomically
 

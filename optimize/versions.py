@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankers.errors import UserError
@@ -38,14 +40,30 @@ def missing_library(names: Iterable[str]) -> str | None:
     return None
 
 
-def _installed(name: str) -> str | None:
-    """Return the version of a library, whichever distribution brought it."""
+def installed_distribution(name: str) -> tuple[str, str] | None:
+    """Return the distribution that brought a library, and its version; None if none did.
+
+    ``onnxruntime`` and ``onnxruntime-gpu`` can be installed over each other: what is imported then
+    is of the one that was installed last.
+    """
+    found = []
     for each in (name, *_ALSO.get(name, ())):
-        try:
-            return metadata.version(each)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+        with suppress(metadata.PackageNotFoundError):
+            found.append(metadata.distribution(each))
+    if len(found) > 1:
+        found = [each for each in found if _on_top(each)] or found
+    return (found[0].name, found[0].version) if found else None
+
+
+def _on_top(distribution: metadata.Distribution) -> bool:
+    """Whether the package of ONNX Runtime says that it is of this distribution."""
+    stated = Path(str(distribution.locate_file("onnxruntime/capi/build_and_package_info.py")))
+    return stated.is_file() and f"'{distribution.name}'" in stated.read_text()
+
+
+def _installed(name: str) -> str | None:
+    found = installed_distribution(name)
+    return None if found is None else found[1]
 
 
 def require_libraries(*names: str) -> None:

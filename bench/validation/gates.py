@@ -37,8 +37,8 @@ from rankers.command_line import CommandLine, json_option
 if TYPE_CHECKING:
     from bench.validation.planted import Change
     from bench.validation.small_world import SmallRanker
-    from optimize.artifact import Verdict
     from optimize.runtimes import Predictor
+    from optimize.verdicts import Verdict
 
 KIND = "rankserve-validation-gates"
 REQUESTS = 400

@@ -41,6 +41,7 @@ def deploy(
     """Put ARTIFACT (its folder, or a run's) into a Triton model repository."""
     from optimize.triton.deployable import find_deployable, notes_on
     from optimize.triton.repository import deploy as deploy_artifact
+    from optimize.triton.serving_checks import missing_here
 
     found = find_deployable(artifact, serving["backend"] or "python")
     if not found.passed and not ungated:
@@ -57,6 +58,10 @@ def deploy(
         ungated=ungated,
         config_name=config_name,
     )
+    if options.backend == "python":
+        missing = missing_here(deployed.folder.parent, config_name, deployed.version)
+        if missing:
+            click.echo(f"note: not to be served here: {missing}", err=True)
     if as_json:
         folder = str(deployed.folder)
         print_json({"name": deployed.name, "version": deployed.version, "folder": folder})

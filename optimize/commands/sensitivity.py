@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from optimize.option_values import names_in
 from rankers.command_line import fail, json_option, print_json
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _options(*, widths: tuple[str, ...], only: str, budget: str | None, **others
     from optimize.sensitivity.budget import parse_budget
     from optimize.sensitivity.examine import Options
 
-    named = [each.strip() for each in only.split(",") if each.strip()]
+    named = names_in(only)
     unknown = [each for each in named if each not in _ONLY]
     if unknown or not named:
         fail(f"--only is {only!r}; expected some of {', '.join(_ONLY)}, separated by commas")

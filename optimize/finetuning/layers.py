@@ -11,6 +11,7 @@ import torch
 from optimize.finetuning.rounding import Bits, RoundedInput, RoundedMatrix
 from optimize.finetuning.trainable import learn_matrices, weight_of
 from optimize.int8.layers import LEAST_WEIGHTS
+from optimize.option_values import names_in
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def choose(
     Raises:
         UserError: A pattern in ``exclude`` fits no layer.
     """
-    patterns = [each.strip() for each in exclude.split(",") if each.strip()]
+    patterns = names_in(exclude)
     for pattern in patterns:
         if not any(fnmatchcase(each.name, pattern) for each in layers):
             names = ", ".join(each.name for each in layers) or "none"

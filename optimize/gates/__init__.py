@@ -28,11 +28,12 @@ from optimize.score_map import score_map_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optimize.artifact import Artifact, Verdict
+    from optimize.artifact import Artifact
     from optimize.capture import Evidence
     from optimize.recipe import ParityLimits, QualityLimits, RankingLimits, SliceLimits
     from optimize.runtimes import Predictor
     from optimize.score_map import ScoreMap
+    from optimize.verdicts import Verdict
     from rankers.features import Signature
     from rankers.requests import Columns, RankingRequest, RequestBatch
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.artifact import Verdict
 from optimize.gates.holding import json_number
+from optimize.verdicts import Verdict
 from rankers.requests import RankingRequest
 
 if TYPE_CHECKING:

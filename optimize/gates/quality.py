@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.artifact import Verdict
 from optimize.gates.holding import Held, hold, settle
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.evaluation import Scored
 from rankers.intervals import Interval

@@ -19,11 +19,11 @@ from rankers.stability import Scores, kendall, mean_and_worst, top_k_overlap
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from optimize.artifact import Verdict
     from optimize.capture import Evidence
     from optimize.gates.holding import Held
     from optimize.recipe import RankingLimits
     from optimize.score_map import ScoreMap
+    from optimize.verdicts import Verdict
     from rankers.features import ScoreKind
     from rankers.requests import Array
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.artifact import Verdict
 from optimize.gates.holding import most_needed, needs_text
 from optimize.gates.quality import hold_metrics
 from optimize.gates.ranking import compared, hold_agreement
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.evaluation import Scored, cut_slice, gate_slices
 from rankers.rounding import without_rounding

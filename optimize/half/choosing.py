@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.half.ranges import SMALLEST_NORMAL
+from optimize.option_values import names_in
 from optimize.value_types import read_in_subgraphs
 from rankers.errors import UserError
 
@@ -107,7 +108,7 @@ def choose_operators(
         UserError: A name or pattern in ``exclude`` fits no node.
     """
     graph = _Graph(model, types)
-    patterns = [each.strip() for each in exclude.split(",") if each.strip()]
+    patterns = names_in(exclude)
     for pattern in patterns:
         if not any(fnmatchcase(each.name, pattern) for each in graph.floats):
             raise UserError(f"exclude names {pattern!r}, which fits no operator on floats")

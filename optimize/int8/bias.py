@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.int8.constants import constants_of, set_constant
+from optimize.int8.constants import constants_of, is_transposed, set_constant
 from optimize.int8.observing import observed
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def correct_biases(
     for layer, (_, matrix) in pairs.items():
         exact = floats[reads[layer].input[1]]
         coarse = _dequantized(codes[matrix.input[0]], matrix, codes)
-        if _transposed(reads[layer]):
+        if is_transposed(reads[layer]):
             exact, coarse = exact.T, coarse.T
         lacks = means[layer][0] @ exact - means[layer][1] @ coarse  # [outputs]
         _add_to_bias(quantized, reading[layer], makers, lacks.astype(np.float32))
@@ -134,7 +134,3 @@ def _add(model: Any, name: str, constants: Mapping[str, Array], values: Array) -
         return False
     set_constant(model, name, np.asarray(held + values, held.dtype))
     return True
-
-
-def _transposed(node: Any) -> bool:
-    return any(each.name == "transB" and each.i for each in node.attribute)

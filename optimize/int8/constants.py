@@ -42,3 +42,8 @@ def set_constant(model: Any, name: str, values: Array) -> None:
             each.CopyFrom(made)
             return
     model.graph.initializer.append(made)
+
+
+def is_transposed(node: Any) -> bool:
+    """Whether the matrix of a ``Gemm`` is ``[outputs, K]``."""
+    return any(each.name == "transB" and each.i for each in node.attribute)

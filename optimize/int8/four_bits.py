@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.int8.constants import constants_of
+from optimize.int8.constants import constants_of, is_transposed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def matrix_scales(model: Any, layers: Sequence[DenseLayer]) -> dict[str, list[di
     for node in model.graph.node:
         if node.name not in {each.name for each in layers}:
             continue
-        outputs = 0 if any(each.name == "transB" and each.i for each in node.attribute) else 1
+        outputs = 0 if is_transposed(node) else 1
         largest = np.abs(constants[node.input[1]]).max(axis=1 - outputs)
         scales = np.maximum(largest / 7, _TINY).astype(np.float32)
         found[node.input[1]] = [

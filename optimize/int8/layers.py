@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import EVIDENCE
+from optimize.option_values import names_in
 from rankers.errors import UserError
 from rankers.ranker import FILES
 
@@ -105,7 +106,7 @@ def choose_layers(
     Raises:
         UserError: A name or pattern in ``exclude`` fits no layer.
     """
-    patterns = [each.strip() for each in exclude.split(",") if each.strip()]
+    patterns = names_in(exclude)
     for pattern in patterns:
         if not any(_fits(each, pattern) for each in layers):
             names = ", ".join(each.name for each in layers) or "none"

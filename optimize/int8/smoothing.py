@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.int8.constants import constants_of, set_constant
+from optimize.int8.constants import constants_of, is_transposed, set_constant
 from optimize.int8.observing import observed
 
 if TYPE_CHECKING:
@@ -132,11 +132,11 @@ class _Graph:
     def matrix(self, node: Any) -> Array:
         """Return a layer's matrix, ``[K, outputs]``."""
         matrix = self.constants[node.input[1]]
-        return matrix.T if _transposed(node) else matrix
+        return matrix.T if is_transposed(node) else matrix
 
     def scale_rows(self, node: Any, factors: Array) -> None:
         """Multiply the matrix's rows, one for each channel of its input."""
-        shape = (1, -1) if _transposed(node) else (-1, 1)
+        shape = (1, -1) if is_transposed(node) else (-1, 1)
         self._replace(node, 1, self.constants[node.input[1]] * factors.reshape(shape))
 
     def fold(self, x: str, nodes: Sequence[Any], factors: Array) -> bool:
@@ -178,7 +178,7 @@ class _Graph:
         if constants[-1].shape[-1:] != factors.shape:
             return False
         for (node, place), values in zip(held, constants, strict=True):
-            rows = values.ndim > 1 and _transposed(node)
+            rows = values.ndim > 1 and is_transposed(node)
             self._replace(node, place, values / (factors.reshape(-1, 1) if rows else factors))
         return True
 
@@ -214,8 +214,3 @@ class _Graph:
     def _only_for(self, name: str, nodes: Sequence[Any]) -> bool:
         readers = self.readers(name)
         return name not in self.outputs and all(each in nodes for each in readers)
-
-
-def _transposed(node: Any) -> bool:
-    """Whether a node's matrix is ``[outputs, K]``."""
-    return any(each.name == "transB" and each.i for each in node.attribute)

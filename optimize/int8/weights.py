@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optimize.int8.constants import is_transposed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -107,7 +109,7 @@ def _split_gemms(model: Any, wanted: set[str]) -> None:
         nodes.append(node)
         if node.name not in wanted or node.op_type != "Gemm":
             continue
-        if any(each.name == "transB" and each.i for each in node.attribute):
+        if is_transposed(node):
             turned = f"{node.input[1]}_turned"
             if turned not in weights:
                 values = onnx.numpy_helper.to_array(weights[node.input[1]]).T

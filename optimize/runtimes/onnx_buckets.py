@@ -25,6 +25,7 @@ from optimize.gpu_graphs import ONNX_BUCKETS
 from optimize.runtimes.onnx_providers import (
     Provider,
     missing_provider,
+    preload_libraries,
     profile_of,
     provider_options,
     require_started,
@@ -93,9 +94,13 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     if missing:
         raise UserError(missing)
     require_device(device)
-    if device == "cuda" and options.cuda_graph:
-        return OneThread(lambda: _open(artifact, options, device, threads))
-    return _open(artifact, options, device, threads)
+    if device == "cpu":
+        return _open(artifact, options, torch.device(device), threads)
+    # Which GPU is current is a thing of each thread, and the server has an instance on each GPU.
+    gpu = torch.device(device, torch.cuda.current_device())
+    if options.cuda_graph:
+        return OneThread(lambda: _open(artifact, options, gpu, threads))
+    return _open(artifact, options, gpu, threads)
 
 
 class OneThread:
@@ -124,7 +129,7 @@ class BoundSession:
         session: Of ONNX Runtime; shared by all buckets.
         inputs: What it takes, at fixed addresses.
         size: Rows.
-        device: Of its buffers.
+        device: Of its buffers, such as ``cuda:1``.
         stream: Everything runs on it; None on the CPU.
         annotation: Of its CUDA graph, from 1: ONNX Runtime keeps one graph for each.
 
@@ -146,17 +151,19 @@ class BoundSession:
         self._session = session
         self._stream = stream
         self.inputs = inputs
+        place = torch.device(device)
+        at = (place.type, place.index or 0)
         self._on_device = torch.zeros(size, dtype=torch.float32, device=device)
         self._on_host = torch.zeros(size, dtype=torch.float32, pin_memory=stream is not None)
         self.scores: Array = self._on_host.numpy()
         self._binding = session.io_binding()
         for name, tensor in inputs.named.items():
             self._binding.bind_input(
-                name, device, 0, _numpy_type(tensor), [*tensor.shape], tensor.data_ptr()
+                name, *at, _numpy_type(tensor), [*tensor.shape], tensor.data_ptr()
             )
         output = session.get_outputs()[0]
         self._binding.bind_output(
-            output.name, device, 0, np.float32,
+            output.name, *at, np.float32,
             _score_shape(output.shape, size), self._on_device.data_ptr(),
         )  # fmt: skip
         self._options = onnxruntime.RunOptions()
@@ -187,10 +194,10 @@ class BoundSession:
 
 
 def _open(
-    artifact: Artifact, options: SessionOptions, device: str, threads: int
+    artifact: Artifact, options: SessionOptions, device: torch.device, threads: int
 ) -> BucketPredictor:
     columns = columns_of(artifact.manifest)
-    stream = None if device == "cpu" else _new_stream()
+    stream = None if device.type == "cpu" else _new_stream(device)
     session = _session(artifact, options, columns, threads, stream)
     names = {each.name for each in session.get_inputs()}
     read = tuple(each for each in columns if each.name in names)
@@ -199,8 +206,8 @@ def _open(
     # The largest first: ONNX Runtime's arena then has room for the smaller ones.
     runs = {
         size: BoundSession(
-            session, StaticInputs(read, size, device), size,
-            device=device, stream=stream, annotation=place,
+            session, StaticInputs(read, size, str(device)), size,
+            device=str(device), stream=stream, annotation=place,
         )
         for place, size in reversed([*enumerate(buckets.sizes, start=1)])
     }  # fmt: skip
@@ -217,12 +224,15 @@ def _session(
     settings: Mapping[str, Any] = artifact.manifest.settings
     if stream is None:
         return open_session(artifact.model_path, threads, settings)
+    preload_libraries()
     caches = cache_folder() / "tensorrt" / artifact.key[:16]
+    names = set()
     if options.provider == "tensorrt":
         caches.mkdir(parents=True, exist_ok=True)
-    names = _inputs_of(artifact)
+        names = _inputs_of(artifact)
     providers = provider_options(
         options.provider,
+        gpu=stream.device.index,
         stream=stream.cuda_stream,
         cuda_graph=options.cuda_graph,
         tf32=options.tf32,
@@ -268,6 +278,6 @@ def _numpy_type(tensor: torch.Tensor) -> Any:
     return torch.empty(0, dtype=tensor.dtype).numpy().dtype
 
 
-def _new_stream() -> Any:
+def _new_stream(device: torch.device) -> Any:
     stream: Any = torch.cuda.Stream  # torch gives it no types
-    return stream()
+    return stream(device)

@@ -8,13 +8,16 @@ https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from optimize.static_inputs import Column
 
@@ -33,7 +36,48 @@ def missing_provider(provider: str) -> str | None:
     name = NAMES[provider]
     if name in onnxruntime.get_available_providers():
         return None
-    return f"onnxruntime has no {name}: pip install 'rankserve[gpu]' (docs/gpu.md)"
+    return (
+        f"onnxruntime {onnxruntime.__version__} has no {name}: pip uninstall --yes onnxruntime "
+        "onnxruntime-gpu, then pip install onnxruntime-gpu (docs/gpu.md)"
+    )
+
+
+def library_folders(cuda_version: str) -> dict[str, Path]:
+    """Return the folders of NVIDIA's wheels that hold ``cuda`` and ``cudnn``, where they are there.
+
+    They come with torch for CUDA. CUDA before 13 has a folder for each of its libraries; those are
+    loaded with torch.
+
+    Args:
+        cuda_version: The one wanted, such as ``13.0``.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    places = [Path(each) for each in spec.submodule_search_locations or ()] if spec else []
+    found = {}
+    for name, part in (("cuda", f"cu{cuda_version.partition('.')[0]}"), ("cudnn", "cudnn")):
+        folders = [each / part / "lib" for each in places]
+        there = [each for each in folders if each.is_dir()]
+        if there:
+            found[name] = there[0]
+    return found
+
+
+def preload_libraries() -> None:
+    """Load CUDA and cuDNN from NVIDIA's wheels, for a session on a GPU that is opened next.
+
+    ONNX Runtime itself looks beside itself alone. In the embedded server it has an environment of
+    its own, and the wheels are where torch is (docs/decisions/031-torch-from-where-the-server-
+    starts.md). A build for the CPU alone needs neither.
+    """
+    import onnxruntime
+
+    version = onnxruntime.cuda_version
+    for name, folder in library_folders(version).items() if version else ():
+        # What it does not find it prints, where a command's --json is to be alone.
+        with redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls(
+                cuda=name == "cuda", cudnn=name == "cudnn", directory=str(folder)
+            )
 
 
 def require_started(session: Any, provider: str) -> None:
@@ -46,7 +90,10 @@ def require_started(session: Any, provider: str) -> None:
         UserError: It does not.
     """
     if NAMES[provider] not in session.get_providers():
-        libraries = "CUDA and cuDNN" + (" and TensorRT" if provider == "tensorrt" else "")
+        import onnxruntime
+
+        libraries = f"CUDA {onnxruntime.cuda_version}".rstrip() + " and cuDNN"
+        libraries += " and TensorRT" if provider == "tensorrt" else ""
         raise UserError(
             f"onnxruntime could not start {NAMES[provider]}: the libraries of {libraries} that it "
             "was built for are not found; its own lines above name the one that is missing"
@@ -56,6 +103,7 @@ def require_started(session: Any, provider: str) -> None:
 def provider_options(
     provider: Provider,
     *,
+    gpu: int,
     stream: int,
     cuda_graph: bool,
     tf32: bool,
@@ -69,6 +117,7 @@ def provider_options(
 
     Args:
         provider: The first.
+        gpu: The number of the GPU.
         stream: The address of the CUDA stream that all runs on, copies included.
         cuda_graph: Whether what is launched is captured, for each bucket apart.
         tf32: Whether float32 products may be computed in TF32.
@@ -77,7 +126,7 @@ def provider_options(
             engines share.
     """
     cuda = {
-        "device_id": "0",
+        "device_id": str(gpu),
         "user_compute_stream": str(stream),
         "use_tf32": _flag(tf32),
         # Grown by what is needed: the default doubles the arena each time.
@@ -88,7 +137,7 @@ def provider_options(
     if provider == "cuda":
         return [(NAMES["cuda"], cuda)]
     tensorrt = {
-        "device_id": "0",
+        "device_id": str(gpu),
         "user_compute_stream": str(stream),
         "trt_cuda_graph_enable": _flag(cuda_graph),
         "trt_engine_cache_enable": "1",

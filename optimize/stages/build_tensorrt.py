@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from optimize.bucket_options import BucketOptions
+from optimize.option_values import require_least_one
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,14 +61,13 @@ class BuildTensorrt(BucketOptions):
     level: int = field(default=3, metadata={"help": "0 builds fast, 5 compares most tactics"})
 
     def __post_init__(self) -> None:
-        if self.requests < 1:
-            raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
+        require_least_one(NAME, self, "requests")
         if not 0 <= self.level <= 5:
             raise UserError(f"stage {NAME!r}: level is {self.level}; TensorRT has 0 to 5")
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Prove, hold against the rules, build; see `optimize.stages.Stage.run`."""
-        from optimize.artifact import file_sha256
+        from optimize.checksums import file_sha256
         from optimize.tensorrt.builder import build_engine, this_machine
         from optimize.tensorrt.building import BuildOptions, engine_profiles
         from optimize.tensorrt.dense import write_dense

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from optimize.option_values import names_in, require_least_one
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,11 +76,7 @@ class DropFields:
                 f"stage {NAME!r}: fields is {self.fields} and max_auc_loss {self.max_auc_loss}; "
                 "expected 0 or more, and a loss below 1"
             )
-        for name in ("requests", "repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"stage {NAME!r}: {name} is {getattr(self, name)}; expected 1 or more"
-                )
+        require_least_one(NAME, self, "requests", "repeats")
         self.tuning()
 
     def tuning(self) -> DistilSettings:
@@ -114,7 +111,7 @@ class DropFields:
 
         manifest = artifact.manifest
         signature = manifest.signature
-        names = tuple(each.strip() for each in self.names.split(",") if each.strip())
+        names = names_in(self.names)
         budget = Budget(names, self.fields, self.max_auc_loss)
         count = min(len(calibration), self.requests)
         drawn = np.linspace(0, len(calibration) - 1, count).round().astype(np.int64)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rankers.errors import UserError
+from optimize.option_values import require_least_one, require_share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,14 +70,8 @@ class FactorTables:
     seed: int = field(default=0, metadata={"help": "of the fine-tuning"})
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UserError(
-                f"stage {NAME!r}: share is {self.share}; expected a share above 0, below 1"
-            )
-        for name in ("min_rows", "requests"):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"stage {NAME!r}: {name} is {value}; expected 1 or more")
+        require_share(NAME, self, "share")
+        require_least_one(NAME, self, "min_rows", "requests")
         self.tuning()
 
     def tuning(self) -> DistilSettings:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from optimize.option_values import require_least_one
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,10 +59,7 @@ class FoldRareRows:
                 "stage 'fold_rare_rows': counts is missing; give the file that says how often "
                 "training met each ID, such as a checkpoint's seen.safetensors"
             )
-        for name in ("min_count", "min_rows"):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"stage 'fold_rare_rows': {name} is {value}; expected 1 or more")
+        require_least_one("fold_rare_rows", self, "min_count", "min_rows")
 
     @property
     def reads(self) -> tuple[Path, ...]:

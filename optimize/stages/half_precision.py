@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from optimize.gpu_graphs import HALF, precision_in
+from optimize.option_values import require_least_one
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -54,10 +55,7 @@ class HalfPrecision:
     )
 
     def __post_init__(self) -> None:
-        if self.requests < 1:
-            raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
-        if self.headroom < 1:
-            raise UserError(f"stage {NAME!r}: headroom is {self.headroom}; expected 1 or more")
+        require_least_one(NAME, self, "requests", "headroom")
 
     @property
     def needs_data(self) -> bool:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from rankers.errors import UserError
+from optimize.option_values import names_in, require_least_one, require_share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,14 +76,8 @@ class PruneNeurons:
     seed: int = field(default=0, metadata={"help": "of the fine-tuning"})
 
     def __post_init__(self) -> None:
-        if not 0 < self.budget < 1:
-            raise UserError(
-                f"stage {NAME!r}: budget is {self.budget}; expected a share above 0, below 1"
-            )
-        for name in ("multiple", "min_width", "rounds", "requests"):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"stage {NAME!r}: {name} is {value}; expected 1 or more")
+        require_share(NAME, self, "budget")
+        require_least_one(NAME, self, "multiple", "min_width", "rounds", "requests")
         self.tuning()
 
     def tuning(self) -> DistilSettings:
@@ -111,7 +105,7 @@ class PruneNeurons:
             rounds=self.rounds,
             multiple=self.multiple,
             min_width=self.min_width,
-            exclude=tuple(each.strip() for each in self.exclude.split(",") if each.strip()),
+            exclude=names_in(self.exclude),
             keep_last=self.keep_last,
             low_rank=self.low_rank,
             heads=self.heads,

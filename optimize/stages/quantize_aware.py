@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.option_values import names_in
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -124,5 +126,5 @@ class QuantizeAware:
             batch_requests=self.batch_requests,
             labels_weight=self.labels_weight,
             seed=self.seed,
-            frozen=tuple(each.strip() for each in self.frozen.split(",") if each.strip()),
+            frozen=names_in(self.frozen),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.option_values import require_least_one
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
 
@@ -91,8 +92,7 @@ class QuantizeStatic:
                 f"stage {NAME!r}: weights is 'int4', which is not written by TensorRT's rules; "
                 "expected 'int8' with placement 'tensorrt'"
             )
-        if self.requests < 1:
-            raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
+        require_least_one(NAME, self, "requests")
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Calibrate and quantize; see `optimize.stages.LearningStage.run`."""

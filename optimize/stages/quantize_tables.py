@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
+from optimize.option_values import require_least_one
 from rankers.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ class QuantizeTables:
     )
 
     def __post_init__(self) -> None:
-        if self.min_rows < 1:
-            raise UserError(
-                f"stage 'quantize_tables': min_rows is {self.min_rows}; expected 1 or more"
-            )
+        require_least_one("quantize_tables", self, "min_rows")
         self._check_widths()
         budgets = {name: getattr(self, name) for name in ("max_bytes_ratio", "max_score_change")}
         for name, value in budgets.items():

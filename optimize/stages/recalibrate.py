@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from optimize.option_values import require_share
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ class Recalibrate:
     def __post_init__(self) -> None:
         if not 4 <= self.knots <= 256:
             raise UserError(f"stage {NAME!r}: knots is {self.knots}; expected 4 to 256")
-        if not 0 < self.judged_on < 1:
-            raise UserError(
-                f"stage {NAME!r}: judged_on is {self.judged_on}; expected a share between 0 and 1"
-            )
+        require_share(NAME, self, "judged_on")
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Fit, judge and fold; see `optimize.stages.LearningStage.run`."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from optimize.option_values import names_in, require_least_one, require_share
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,18 +60,12 @@ class Sparsify:
     seed: int = field(default=0, metadata={"help": "of the fine-tuning"})
 
     def __post_init__(self) -> None:
-        if not 0 < self.sparsity < 1:
-            raise UserError(
-                f"stage {NAME!r}: sparsity is {self.sparsity}; expected a share above 0, below 1"
-            )
+        require_share(NAME, self, "sparsity")
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise UserError(
                 f"stage {NAME!r}: sparsity is {self.sparsity}; 2:4 is a half, give pattern = 'any'"
             )
-        for name in ("requests", "min_inputs"):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"stage {NAME!r}: {name} is {value}; expected 1 or more")
+        require_least_one(NAME, self, "requests", "min_inputs")
         self.tuning()
 
     def tuning(self) -> DistilSettings:
@@ -94,7 +89,7 @@ class Sparsify:
             self.tuning(),
             sparsity=self.sparsity,
             pattern=self.pattern,
-            exclude=[each.strip() for each in self.exclude.split(",") if each.strip()],
+            exclude=names_in(self.exclude),
             min_inputs=self.min_inputs,
         )
         save_program(program_of(graph, manifest), folder / PROGRAM)

@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from optimize.option_values import names_in, require_least_one
 from rankers.errors import UserError, in_one_line, nearest
 
 if TYPE_CHECKING:
@@ -54,10 +55,7 @@ class UserOnce:
     )
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise UserError(
-                f"stage 'user_once': candidates is {self.candidates}; expected 1 or more"
-            )
+        require_least_one("user_once", self, "candidates")
 
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Rewrite, or copy the flat program; see `optimize.stages.Stage.run`."""
@@ -111,7 +109,7 @@ class UserOnce:
     def _rewrites(self) -> list[str]:
         from optimize.user_once.rewriting import REWRITES
 
-        left_out = [each.strip() for each in self.leave_out.split(",") if each.strip()]
+        left_out = names_in(self.leave_out)
         for name in left_out:
             if name not in REWRITES:
                 raise UserError(

@@ -14,6 +14,7 @@ import torch
 
 from optimize.flat_graph import FlatGraph, arguments, aten, export_module, flat_graph
 from optimize.lookups import unfold_bags
+from optimize.option_values import names_in
 from optimize.tables.counts import frequent_requests
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
@@ -194,7 +195,7 @@ def chosen_tables(tables: list[Table], patterns: str, min_rows: int) -> dict[str
     Raises:
         UserError: A pattern fits no table.
     """
-    wanted = [each.strip() for each in patterns.split(",") if each.strip()]
+    wanted = names_in(patterns)
     names = [each.name for each in tables]
     for each in wanted:
         if tables and not fnmatch.filter(names, each):

@@ -23,7 +23,8 @@ import numpy as np
 
 from optimize.artifact import ArtifactError, Step, open_artifact, seal
 from optimize.samples import sample_requests
-from optimize.triton.config import CONFIG, LEAST_INSTANCES, TYPES, config_text
+from optimize.triton.config import CONFIG, LEAST_INSTANCES, config_text
+from optimize.triton.tensors import TYPES, dims_of, warm_up
 from rankers.errors import UserError
 from rankers.files import new_folder
 from rankers.wire import SCORE, pack_request, wire_tensors
@@ -238,10 +239,7 @@ def inner_config(signature: Signature, name: str, options: ServingOptions) -> An
         name=name,
         backend="pytorch",
         platform="torch_aoti",
-        input=[
-            pb.ModelInput(name=f"INPUT__{at}", data_type=TYPES[each.dtype], dims=_dims(each))
-            for at, each in enumerate(tensors)
-        ],
+        input=[_input(f"INPUT__{at}", each) for at, each in enumerate(tensors)],
         output=[pb.ModelOutput(name="OUTPUT__0", data_type="TYPE_FP32", dims=[1, -1])],
         instance_group=[
             pb.ModelInstanceGroup(
@@ -268,10 +266,7 @@ def outer_config(signature: Signature, name: str, inner: str, options: ServingOp
     config = pb.ModelConfig(
         name=name,
         platform="ensemble",
-        input=[
-            pb.ModelInput(name=each.name, data_type=TYPES[each.dtype], dims=_dims(each))
-            for each in tensors
-        ],
+        input=[_input(each.name, each) for each in tensors],
         output=[pb.ModelOutput(name=SCORE, data_type="TYPE_FP32", dims=[1, -1])],
         ensemble_scheduling=pb.ModelEnsembling(step=[step]),
     )
@@ -281,17 +276,15 @@ def outer_config(signature: Signature, name: str, inner: str, options: ServingOp
     return config
 
 
-def _dims(tensor: WireTensor) -> list[int]:
-    return [1, tensor.width] if tensor.side == "user" else [1, -1, tensor.width]
+def _input(name: str, tensor: WireTensor) -> Any:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    return pb.ModelInput(name=name, data_type=TYPES[tensor.dtype], dims=[1, *dims_of(tensor)])
 
 
 def _warm_up(tensors: Sequence[WireTensor], candidates: int) -> Any:
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    warm_up = pb.ModelWarmup(name=f"1_request_of_{candidates}", batch_size=1, count=2)
-    for at, each in enumerate(tensors):
-        dims = [candidates if size < 0 else size for size in _dims(each)]
-        warm_up.inputs[f"INPUT__{at}"].CopyFrom(
-            pb.ModelWarmup.Input(data_type=TYPES[each.dtype], dims=dims, zero_data=True)
-        )
-    return warm_up
+    inputs = {
+        f"INPUT__{at}": (each.dtype, [1, *dims_of(each, candidates)])
+        for at, each in enumerate(tensors)
+    }
+    return warm_up(f"1_request_of_{candidates}", 1, inputs)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from optimize.gpu_graphs import GRAPHS
+from optimize.gpu_graphs import GRAPHS, ONNX_BUCKETS
 from optimize.tensorrt.plan import FORMAT, PlanFacts
 from optimize.triton.gpu_config import (
     PLAN_INSTANCES,
@@ -22,6 +22,7 @@ from optimize.triton.gpu_config import (
     use_plan,
 )
 from optimize.triton.ragged_graph import ITEM_ENDS, ragged_source
+from optimize.triton.tensors import TYPES, dims_of, warm_up
 from rankers.errors import UserError, nearest
 from rankers.wire import SCORE, wire_tensors
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optimize.artifact import Artifact
-    from rankers.features import Dtype
+    from rankers.wire import WireTensor
 
 CONFIG = "config.pbtxt"
 # The parameter that tells which artifact a version holds ends in the version's number.
@@ -37,15 +38,6 @@ ARTIFACT_PARAMETER = "artifact."
 LEAST_INSTANCES = 2
 
 Backend = Literal["python", "onnxruntime", "tensorrt", "torch_aoti"]
-
-TYPES: dict[Dtype, str] = {
-    "int64": "TYPE_INT64",
-    "int32": "TYPE_INT32",
-    "float64": "TYPE_FP64",
-    "float32": "TYPE_FP32",
-    "float16": "TYPE_FP16",
-    "bool": "TYPE_BOOL",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +151,7 @@ def serving_config(
                 name=each.name,
                 data_type=TYPES[each.dtype],
                 # Requests are the batch dimension: [1, W] and [1, N, W] with N of its own each.
-                dims=[each.width] if each.side == "user" else [-1, each.width],
+                dims=dims_of(each),
                 # ONNX Runtime's backend flattens ragged tensors to one axis, which the graph of a
                 # user-once artifact takes; without them Triton joins only requests of one N.
                 allow_ragged_batch=each.side == "item" and ragged,
@@ -247,7 +239,8 @@ def _usual_instances(options: ServingOptions) -> int:
 
 def _warmed_sizes(artifact: Artifact, options: ServingOptions) -> tuple[int, ...]:
     """Return the sizes to warm up: every bucket that a request can reach, if there are buckets."""
-    stated = artifact.manifest.settings.get(GRAPHS)
+    settings = artifact.manifest.settings
+    stated = settings.get(GRAPHS) or settings.get(ONNX_BUCKETS)
     if stated is None:
         return options.warm_up_candidates
     most = options.max_candidates
@@ -294,16 +287,6 @@ def _set_parameters(
         config.parameters[key].string_value = value
 
 
-def _warm_up(tensors: tuple[Any, ...], requests: int, candidates: int) -> Any:
-    """Return a sample of zeros: the one value that every ID feature has."""
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    warm_up = pb.ModelWarmup(
-        name=f"{requests}_requests_of_{candidates}", batch_size=requests, count=2
-    )
-    for each in tensors:
-        dims = [each.width] if each.side == "user" else [candidates, each.width]
-        warm_up.inputs[each.name].CopyFrom(
-            pb.ModelWarmup.Input(data_type=TYPES[each.dtype], dims=dims, zero_data=True)
-        )
-    return warm_up
+def _warm_up(tensors: tuple[WireTensor, ...], requests: int, candidates: int) -> Any:
+    inputs = {each.name: (each.dtype, dims_of(each, candidates)) for each in tensors}
+    return warm_up(f"{requests}_requests_of_{candidates}", requests, inputs)

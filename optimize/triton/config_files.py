@@ -97,19 +97,3 @@ def check_config_name(repository: Path, models: list[str], name: str | None) -> 
         f"{repository}: no model has a configuration {name!r}; "
         + (f"there are: {', '.join(there)}" if there else "`deploy --config-name` makes one")
     )
-
-
-def missing_gpu(path: Path) -> str:
-    """Say in a line why a configuration's instances cannot be on a GPU here; empty if they can."""
-    groups = read_config(path.read_text(), path).instance_group
-    if not any(each.kind == each.KIND_GPU for each in groups):
-        return ""
-    from optimize.devices import no_cuda
-
-    why = no_cuda()
-    if why is None:
-        return ""
-    return (
-        f"its instances are for a GPU ({path.name}): {why}: serve it on a machine with one, or "
-        "deploy it without --accelerator"
-    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from optimize.triton.wire_graph import (
+    SHAPE,
     WIRE,
     Building,
     check_opset,
@@ -47,20 +48,20 @@ def dense_model(once: Any, signature: Signature) -> Any:
     """
     wanted = feature_inputs(once, signature, also=(ITEM_TO_REQUEST,))
     check_opset(once)
-    tensors = wire_tensors(signature)
-    return with_wire(once, tensors, _cutting_graph(tensors, wanted), wanted, prefix=_GRAPH)
+    cutting = _cutting_graph(wire_tensors(signature), wanted)
+    return with_wire(once, cutting, wanted, prefix=_GRAPH)
 
 
 def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
     """Return the graph from dense wire tensors to the columns called ``wanted``.
 
-    Its last output, ``shape``, is [R, N].
+    Its last output, `SHAPE`, is [R, N].
     """
     from onnx import TensorProto, helper
 
     building = Building()
     item = next(each.name for each in tensors if each.side == "item")
-    building.node("Shape", [item], [f"{WIRE}shape"], start=0, end=2)
+    building.node("Shape", [item], [SHAPE], start=0, end=2)
     outputs = []
     for tensor in tensors:
         read = [each for each in tensor.features if each.name in wanted]
@@ -83,7 +84,7 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
     if ITEM_TO_REQUEST in wanted:
         _spread_requests(building, item)
         outputs.append(value_info(f"{_COLUMN}{ITEM_TO_REQUEST}", "int64", ["rows"]))
-    outputs.append(helper.make_tensor_value_info(f"{WIRE}shape", TensorProto.INT64, [2]))
+    outputs.append(helper.make_tensor_value_info(SHAPE, TensorProto.INT64, [2]))
     axes = {"user": ["requests"], "item": ["requests", "candidates"]}
     inputs = [value_info(each.name, each.dtype, [*axes[each.side], each.width]) for each in tensors]
     return helper.make_graph(building.nodes, "wire", inputs, outputs, building.constants)
@@ -98,6 +99,6 @@ def _spread_requests(building: Building, item: str) -> None:
     building.node("Range", [zero, f"{WIRE}requests", one], [f"{WIRE}places"])
     upright = building.constant("upright", [-1, 1])
     building.node("Reshape", [f"{WIRE}places", upright], [f"{WIRE}places_upright"])
-    building.node("Expand", [f"{WIRE}places_upright", f"{WIRE}shape"], [f"{WIRE}owners"])
+    building.node("Expand", [f"{WIRE}places_upright", SHAPE], [f"{WIRE}owners"])
     flat = building.constant("owners", [-1])
     building.node("Reshape", [f"{WIRE}owners", flat], [f"{_COLUMN}{ITEM_TO_REQUEST}"])

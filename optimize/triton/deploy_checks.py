@@ -53,10 +53,12 @@ def check_artifact(artifact: Artifact, options: ServingOptions, *, ungated: bool
             f"behind the backend {backend!r}; deploy one of these formats: {', '.join(formats)}"
             + (": a plan is for --backend tensorrt" if manifest.format == "tensorrt" else "")
         )
-    if manifest.settings.get(HALF) == "bf16" and backend == "python":
+    on_cpu = backend == "python" and options.accelerator == "none"
+    if manifest.settings.get(HALF) == "bf16" and on_cpu:
         raise UserError(
             f"{artifact.folder}: in bf16, whose products ONNX Runtime has on GPUs alone, and the "
-            "backend 'python' runs on the CPU: use backend onnxruntime, or an artifact in fp16"
+            "backend 'python' runs on the CPU: use backend onnxruntime, an artifact in fp16, or "
+            "one of the stage onnx_gpu_session with accelerator 'cuda'"
         )
     for verdict in manifest.verdicts:
         if not verdict.passed and not ungated:
@@ -75,7 +77,8 @@ def _check_on_gpu(artifact: Artifact) -> None:
     if runtime_device(manifest, "cuda") == "cpu":
         raise UserError(
             f"{artifact.folder}: rankserve's runtime of {manifest.format} artifacts is one of the "
-            "CPU: deploy one of the stage cuda_graphs with accelerator 'cuda', or this one without"
+            "CPU: deploy one of the stage cuda_graphs or onnx_gpu_session with accelerator 'cuda', "
+            "or this one without"
         )
 
 

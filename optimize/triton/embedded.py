@@ -11,12 +11,14 @@ import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from optimize.triton.config_files import check_config_name, chosen_config, missing_gpu
+from optimize.triton.config_files import check_config_name
+from optimize.triton.control import load_model, server_stub
 from optimize.triton.installation import ServerInstallation, install
 from optimize.triton.ports import claim_ports
-from optimize.triton.repository import deployed_models
+from optimize.triton.repository import deployed_models, versions
+from optimize.triton.serving_checks import missing_here
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class RunningServer:
         Raises:
             ServerError: It will not load.
         """
-        reason = _load(self.grpc_url, name, timeout_s)
+        reason = load_model(self.grpc_url, name, timeout_s)
         if reason:
             raise ServerError(f"model {name!r} will not load: {reason}")
 
@@ -122,6 +124,13 @@ def serve(
     if not names:
         raise ServerError(f"{repository}: no model is deployed here: run `deploy` first")
     check_config_name(repository, names, model_config_name)
+    missing = {
+        each: missing_here(repository / each, model_config_name, versions(repository / each)[-1])
+        for each in names
+    }
+    failed = {name: why for name, why in missing.items() if why}
+    if len(failed) == len(names):
+        raise ServerError(_reasons(failed))
     installation = install(progress)
     grpc_port, http_port, metrics_port = claim_ports(
         host, {"gRPC": grpc_port, "HTTP": http_port, "metrics": metrics_port}
@@ -162,16 +171,14 @@ def serve(
         pid = _read_pid(supervisor, log_file)
         url = f"{reach}:{grpc_port}"
         _wait_until_live(url, supervisor, log_file, deadline)
-        failed = {}
         for name in names:
-            reason = missing_gpu(chosen_config(repository / name, model_config_name)) or _load(
+            reason = failed.get(name) or load_model(
                 url, name, max(1.0, deadline - time.monotonic())
             )
             if reason:
                 failed[name] = reason
         if len(failed) == len(names):
-            reasons = "; ".join(f"model {name!r} will not load: {failed[name]}" for name in failed)
-            raise ServerError(f"{reasons} (log: {log_file})")
+            raise ServerError(f"{_reasons(failed)} (log: {log_file})")
         yield RunningServer(
             grpc_url=url,
             http_url=f"http://{reach}:{http_port}",
@@ -181,6 +188,10 @@ def serve(
             models=tuple(name for name in names if name not in failed),
             failed=failed,
         )
+
+
+def _reasons(failed: dict[str, str]) -> str:
+    return "; ".join(f"model {name!r} will not load: {why}" for name, why in failed.items())
 
 
 def _start(
@@ -235,7 +246,7 @@ def _wait_until_live(
     import grpc
     from tritonclient.grpc import service_pb2
 
-    with _stub(url) as stub:
+    with server_stub(url) as stub:
         while True:
             if supervisor.poll() is not None:
                 raise ServerError(f"the server ended while starting: {_last_error(log_file)}")
@@ -247,46 +258,6 @@ def _wait_until_live(
             if time.monotonic() > deadline:
                 raise ServerError(f"the server did not get live in time (log: {log_file})")
             time.sleep(0.05)
-
-
-def _load(url: str, name: str, timeout_s: float) -> str:
-    """Load a model's newest version; return why it will not, in one line, or nothing."""
-    import grpc
-    from tritonclient.grpc import service_pb2
-
-    with _stub(url) as stub:
-        try:
-            stub.RepositoryModelLoad(
-                service_pb2.RepositoryModelLoadRequest(model_name=name), timeout=timeout_s
-            )
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                return f"it was not ready within {timeout_s:.0f} s"
-            return _plain_reason(error.details() or str(error.code()))
-    return ""
-
-
-@contextmanager
-def _stub(url: str) -> Iterator[Any]:
-    import grpc
-    from tritonclient.grpc import service_pb2_grpc
-
-    # A channel of its own each time: one that failed waits before it tries again.
-    with grpc.insecure_channel(url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-
-def _plain_reason(details: str) -> str:
-    """Keep of Triton's report what a person needs: no nesting, no Python traceback."""
-    text = details.split("\n\nAt:", maxsplit=1)[0]
-    for prefix in (
-        r"^load failed for model '[^']*': ",
-        r"^version \d+ is at UNAVAILABLE state: ",
-        r"^(Internal|Invalid argument|Not found|Unavailable): ",
-        r"^\w*(Error|Exception): ",
-    ):
-        text = re.sub(prefix, "", text)
-    return " ".join(text.split()).rstrip(";")
 
 
 def _last_error(log_file: Path) -> str:

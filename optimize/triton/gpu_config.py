@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from optimize.runtimes.onnx_providers import shapes_text
+from optimize.triton.tensors import dims_of
 from rankers.errors import UserError, nearest
 from rankers.wire import wire_tensors
 
@@ -193,15 +195,10 @@ def use_plan(config: Any, signature: Signature, buckets: Buckets, *, profiles: i
         spec = cuda.graph_spec.add(batch_size=1)
         spec.graph_lower_bound.batch_size = 1
         for each in tensors:
-            dims = [each.width] if each.side == "user" else [size, each.width]
+            dims = dims_of(each, size)
             spec.input[each.name].dim.extend(dims)
             spec.graph_lower_bound.input[each.name].dim.extend(dims)
 
 
 def _shapes(tensors: Sequence[WireTensor], requests: int, candidates: int) -> str:
-    """Return shapes as ONNX Runtime's TensorRT provider reads them: ``name:1x8x2,…``."""
-    said = []
-    for each in tensors:
-        dims = [requests, each.width] if each.side == "user" else [requests, candidates, each.width]
-        said.append(f"{each.name}:{'x'.join(map(str, dims))}")
-    return ",".join(said)
+    return shapes_text({each.name: (requests, *dims_of(each, candidates)) for each in tensors})

@@ -3,49 +3,47 @@
 The PyPI wheel of nvidia-pytriton carries the real ``tritonserver`` and its Python backend. They
 get an environment of their own, as they would in a container: the backend's stub needs NumPy 1
 (under NumPy 2 its outputs come back as zero bytes, without an error), and the runtimes have to be
-the project's versions, so that served scores are the in-process ones: ONNX Runtime, and OpenVINO
-where the project has it. torch is too large to have twice: models that need it find it where the
-server is started from (docs/decisions/031-torch-from-where-the-server-starts.md).
+the project's versions, so that served scores are the in-process ones: ONNX Runtime, in the build
+for GPUs if that is the project's, and OpenVINO where the project has it. torch is too large to have
+twice: models that need it find it where the server is started from
+(docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
-import platform
 import shutil
 import subprocess
-import sys
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optimize.triton.libpython import provide_libpython
+from optimize.triton.machine import (
+    InstallationError,
+    check_machine,
+    driver_folders,
+    interpreter,
+    server_runtimes,
+    torch_path,
+)
 from rankers.cache import cache_folder
-from rankers.errors import UserError
 from rankers.files import new_folder, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 TRITON_WHEEL = "nvidia-pytriton"
 TRITON_WHEEL_VERSION = "0.7.0"
 TRITON_WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
 TRITON_VERSION = "2.51.0"
 NUMPY = "numpy==1.26.4"
-# NumPy 1 ends with wheels for 3.12, and the wheel's stubs begin with 3.8.
-_MINORS = (12, 11)
-_OLDEST_GLIBC = (2, 35)
 # What python_backend/model.py puts behind the server's own packages for models that need torch.
 TORCH_PATH = "RANKSERVE_TORCH_PATH"
-
-
-class InstallationError(UserError):
-    """The embedded server cannot be set up on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ class ServerInstallation:
         kept = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "PATH": f"{self.folder / 'env' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            "LD_LIBRARY_PATH": ":".join([str(self.folder / "lib"), *_driver_folders()]),
-            TORCH_PATH: os.pathsep.join(_torch_path(self.minor)),
+            "LD_LIBRARY_PATH": ":".join([str(self.folder / "lib"), *driver_folders()]),
+            TORCH_PATH: os.pathsep.join(torch_path(self.minor)),
         }
 
 
@@ -98,8 +96,8 @@ def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallat
     Raises:
         InstallationError: It cannot be set up here; the message says why and what to do.
     """
-    minor, python = _interpreter()
-    runtimes = _runtimes()
+    minor, python = interpreter()
+    runtimes = server_runtimes()
     parent = cache_folder() / "triton"
     folder = parent / "-".join(
         [f"{TRITON_WHEEL_VERSION}-py3.{minor}", *(f"{name}{it}" for name, it in runtimes.items())]
@@ -107,7 +105,7 @@ def install(progress: Callable[[str], None] = lambda _: None) -> ServerInstallat
     installation = ServerInstallation(folder, minor)
     if folder.is_dir():
         return installation
-    _check_machine()
+    check_machine()
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with _locked(parent / "lock", progress):
@@ -132,7 +130,6 @@ def _fill(
     _run([python, "-m", "venv", str(env)], "its Python environment cannot be made")
     pip = [str(env / "bin" / "python3"), "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"]
-    # onnxruntime-gpu carries the same CPU kernels, but the server's Python backend runs on the CPU.
     needed = [NUMPY, *(f"{name}=={version}" for name, version in runtimes.items())]
     _run([*pip, "install", *quiet, *needed], f"pip cannot install {' and '.join(needed)}")
 
@@ -160,68 +157,7 @@ def _fill(
     shutil.rmtree(stubs)
     aside.stub.chmod(0o755)
     aside.executable.chmod(0o755)
-    _provide_libpython(aside, python, progress)
-
-
-def _runtimes() -> dict[str, str]:
-    """Return the versions of the runtimes that the server gets: OpenVINO only if it is here too."""
-    found = {"onnxruntime": importlib.metadata.version("onnxruntime")}
-    with suppress(importlib.metadata.PackageNotFoundError):
-        found["openvino"] = importlib.metadata.version("openvino")
-    return found
-
-
-def _driver_folders() -> list[str]:
-    """Return the folders of LD_LIBRARY_PATH that hold NVIDIA's driver: containers mount it so."""
-    stated = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    return [each for each in stated if each and any(Path(each).glob("libcuda.so*"))]
-
-
-def _torch_path(minor: int) -> list[str]:
-    """Return the folders that hold torch and rankserve; none for models of another Python."""
-    if sys.version_info.minor != minor or importlib.util.find_spec("torch") is None:
-        return []
-    found = [importlib.util.find_spec(name) for name in ("torch", "optimize", "rankers")]
-    folders = [str(Path(each.origin).parents[1]) for each in found if each and each.origin]
-    return list(dict.fromkeys(folders))
-
-
-def _interpreter() -> tuple[int, str]:
-    """Return the minor version and path of the Python that the server's environment is made of."""
-    running = sys.version_info.minor
-    if running in _MINORS:
-        return running, sys.executable
-    for minor in _MINORS:
-        found = shutil.which(f"python3.{minor}")
-        # A pyenv shim is found for every version that pyenv knows, chosen or not: ask it.
-        if (
-            found
-            and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0
-        ):
-            return minor, found
-    raise InstallationError(
-        f"the embedded Triton needs Python 3.{_MINORS[-1]} or 3.{_MINORS[0]} for its own "
-        f"environment; this is 3.{running} and neither is on PATH: install one of them"
-    )
-
-
-def _check_machine() -> None:
-    machine, system = platform.machine(), platform.system()
-    if (system, machine) != ("Linux", "x86_64"):
-        raise InstallationError(
-            f"the embedded Triton runs on Linux x86_64; this is {system} {machine}: "
-            "use Dockerfile.triton"
-        )
-    try:
-        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "no glibc").split()
-        found = tuple(int(part) for part in version.split(".")[:2])
-    except ValueError:
-        name, version, found = "another libc", "", (0, 0)
-    if found < _OLDEST_GLIBC:
-        raise InstallationError(
-            f"the embedded Triton needs glibc 2.35 or newer; this machine has "
-            f"{f'{name} {version}'.strip()}: use Dockerfile.triton or a newer distribution"
-        )
+    provide_libpython(aside, python, progress)
 
 
 def _check_wheel(wheel: Path) -> None:
@@ -232,65 +168,6 @@ def _check_wheel(wheel: Path) -> None:
             f"{wheel.name} has SHA-256 {found}, expected {TRITON_WHEEL_SHA256}: "
             "the package index or a proxy handed out another file; nothing was installed"
         )
-
-
-def _provide_libpython(
-    aside: ServerInstallation, python: str, progress: Callable[[str], None]
-) -> None:
-    """Put the libpython that the stub is linked against where its loader looks, and try it."""
-    name = f"libpython3.{aside.minor}.so.1.0"
-    lib = aside.folder / "lib"
-    lib.mkdir()
-    # The interpreter's own library comes first: another patch release may not fit its modules.
-    asked = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR') or '')"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    own = Path(asked.stdout.strip()) / name
-    if own.is_file():
-        (lib / name).symlink_to(own)
-    if _stub_starts(aside):
-        return
-    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        progress(f"fetching {name} from the distribution")
-        _unpack_debian_libpython(aside, lib, name)
-    if not _stub_starts(aside):
-        raise InstallationError(
-            f"the embedded Triton needs {name}, which this Python was built without: install the "
-            f"distribution's libpython3.{aside.minor}, or use a Python built with --enable-shared"
-        )
-
-
-def _stub_starts(aside: ServerInstallation) -> bool:
-    """Whether the loader finds every library of the stub; without arguments it only complains."""
-    tried = subprocess.run(
-        [aside.stub], env=aside.environment(), capture_output=True, check=False, timeout=60
-    )
-    return tried.returncode != 127
-
-
-def _unpack_debian_libpython(aside: ServerInstallation, lib: Path, name: str) -> None:
-    downloads = aside.folder / "downloads"
-    downloads.mkdir()
-    package = f"libpython3.{aside.minor}"
-    subprocess.run(
-        [shutil.which("apt-get") or "apt-get", "download", package],
-        cwd=downloads,
-        capture_output=True,
-        check=False,
-        timeout=300,
-    )
-    for archive in downloads.glob("*.deb"):
-        subprocess.run(
-            [shutil.which("dpkg-deb") or "dpkg-deb", "-x", archive, downloads / "root"],
-            capture_output=True,
-            check=False,
-        )
-    for found in (downloads / "root").rglob(name):
-        shutil.copyfile(found, lib / name)
-    shutil.rmtree(downloads)
 
 
 def _run(command: list[str], what: str) -> None:

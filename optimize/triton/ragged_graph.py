@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.triton.wire_graph import WIRE, Building, check_opset, feature_inputs, value_info
+from optimize.triton.wire_graph import (
+    WIRE,
+    Building,
+    check_opset,
+    feature_inputs,
+    value_info,
+    with_wire,
+)
 from rankers.requests import ITEM_TO_REQUEST
-from rankers.wire import SCORE, WireTensor, wire_tensors
+from rankers.wire import WireTensor, wire_tensors
 
 if TYPE_CHECKING:
     from rankers.features import Signature
@@ -41,34 +48,10 @@ def ragged_model(once: Any, signature: Signature) -> Any:
     Raises:
         UserError: The graph has an input that is no feature, or its operator set is too old.
     """
-    from onnx import TensorProto, compose, helper
-
     wanted = feature_inputs(once, signature, also=(ITEM_TO_REQUEST,))
     check_opset(once)
-    model = compose.add_prefix(once, _GRAPH, rename_functions=False)
-    first, *_ = model.graph.output
-    tensors = wire_tensors(signature)
-    graph = compose.merge_graphs(
-        _cutting_graph(tensors, ragged_source(signature), wanted),
-        model.graph,
-        io_map=[(f"{_COLUMN}{name}", f"{_GRAPH}{name}") for name in wanted],
-        inputs=[*(each.name for each in tensors), ITEM_ENDS],
-    )
-    scores = Building()
-    flat = scores.constant("scores", [-1])
-    scores.node("Cast", [f"{WIRE}scores"], [f"{WIRE}float"], to=TensorProto.FLOAT)
-    scores.node("Reshape", [f"{WIRE}float", flat], [SCORE])
-    given = helper.make_tensor_value_info(f"{WIRE}scores", first.type.tensor_type.elem_type, None)
-    last = helper.make_graph(
-        scores.nodes, "scores", [given], [value_info(SCORE, "float32", ["rows"])],
-        scores.constants,
-    )  # fmt: skip
-    graph = compose.merge_graphs(
-        graph, last, io_map=[(first.name, f"{WIRE}scores")], outputs=[SCORE],
-        name=once.graph.name, doc_string=once.graph.doc_string,
-    )  # fmt: skip
-    model.graph.CopyFrom(graph)
-    return model
+    cutting = _cutting_graph(wire_tensors(signature), ragged_source(signature), wanted)
+    return with_wire(once, cutting, wanted, prefix=_GRAPH)
 
 
 def pack_ragged(signature: Signature, batch: RequestBatch) -> Columns:

@@ -32,6 +32,9 @@ LEAST_OPSET = 15
 _FLAT = "flat/"
 WIRE = "wire/"
 _COLUMN = "wire/column/"
+# An output of a graph that cuts tensors, int64 [2], and what the graph behind takes.
+SHAPE = "wire/shape"
+_SCORES, _SCORE_SHAPE = "wire/flat_scores", "wire/score_shape"
 
 
 def write_graph(
@@ -66,24 +69,24 @@ def wire_model(flat: Any, signature: Signature) -> Any:
     """
     wanted = feature_inputs(flat, signature)
     check_opset(flat)
-    tensors = wire_tensors(signature)
-    return with_wire(flat, tensors, _cutting_graph(tensors, wanted), wanted, prefix=_FLAT)
+    cutting = _cutting_graph(wire_tensors(signature), wanted)
+    return with_wire(flat, cutting, wanted, prefix=_FLAT)
 
 
-def with_wire(
-    source: Any, tensors: tuple[WireTensor, ...], cutting: Any, wanted: list[str], *, prefix: str
-) -> Any:
-    """Return a ``ModelProto`` behind a graph that cuts tensors for it, with scores ``[R, N]``.
+def with_wire(source: Any, cutting: Any, wanted: list[str], *, prefix: str) -> Any:
+    """Return a ``ModelProto`` behind a graph that cuts tensors for it.
 
     Args:
         source: From columns to scores.
-        tensors: What it takes in their place.
-        cutting: The graph from them to the columns called ``wanted``, and the scores' shape.
+        cutting: The graph from the tensors that come in their place to the columns called
+            ``wanted``. It may have an output `SHAPE` with the scores' ``[R, N]``; without it they
+            are ``[rows]``.
         wanted: The inputs of ``source``.
         prefix: Of the names of ``source``, so that they meet no other.
     """
     from onnx import compose
 
+    shaped = SHAPE in [each.name for each in cutting.output]
     model = compose.add_prefix(source, prefix, rename_functions=False)
     first, *_ = model.graph.output
     graph = compose.merge_graphs(
@@ -91,12 +94,12 @@ def with_wire(
         model.graph,
         io_map=[(f"{_COLUMN}{name}", f"{prefix}{name}") for name in wanted],
         # Older graphs list their weights as inputs too; those stay weights alone.
-        inputs=[each.name for each in tensors],
+        inputs=[each.name for each in cutting.input],
     )
     graph = compose.merge_graphs(
         graph,
-        scoring_graph(first),
-        io_map=[(first.name, f"{WIRE}flat_scores"), (f"{WIRE}shape", f"{WIRE}score_shape")],
+        _scoring_graph(first, shaped=shaped),
+        io_map=[(first.name, _SCORES), *([(SHAPE, _SCORE_SHAPE)] if shaped else [])],
         outputs=[SCORE],
         name=source.graph.name,
         doc_string=source.graph.doc_string,
@@ -141,19 +144,19 @@ def check_opset(flat: Any) -> None:
 def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
     """Return the graph from wire tensors to the columns called ``wanted``, [R·N, …] each.
 
-    Its last output, ``shape``, is [R, N].
+    Its last output, `SHAPE`, is [R, N].
     """
     from onnx import TensorProto, helper
 
     building = Building()
     item = next(each.name for each in tensors if each.side == "item")
     # [R, N] gives the scores their shape, and [1, N, 1] spreads a user over the candidates.
-    building.node("Shape", [item], [f"{WIRE}shape"], start=0, end=2)
+    building.node("Shape", [item], [SHAPE], start=0, end=2)
     building.node("Shape", [item], [f"{WIRE}count"], start=1, end=2)
     one = building.constant("one", [1])
     building.node("Concat", [one, f"{WIRE}count", one], [f"{WIRE}spread"], axis=0)
     # [R·N]: stated for every column, so that none with other candidates is broadcast unnoticed.
-    building.node("ReduceProd", [f"{WIRE}shape"], [f"{WIRE}pairs"], keepdims=1)
+    building.node("ReduceProd", [SHAPE], [f"{WIRE}pairs"], keepdims=1)
     outputs = []
     for tensor in tensors:
         read = [each for each in tensor.features if each.name in wanted]
@@ -164,7 +167,7 @@ def _cutting_graph(tensors: tuple[WireTensor, ...], wanted: list[str]) -> Any:
             column = f"{_COLUMN}{each.name}"
             building.node("Reshape", [parts[each.name], building.rows_of(each.shape)], [column])
             outputs.append(value_info(column, tensor.dtype, ["rows", *each.shape]))
-    outputs.append(helper.make_tensor_value_info(f"{WIRE}shape", TensorProto.INT64, [2]))
+    outputs.append(helper.make_tensor_value_info(SHAPE, TensorProto.INT64, [2]))
     axes = {"user": ["requests"], "item": ["requests", "candidates"]}
     inputs = [value_info(each.name, each.dtype, [*axes[each.side], each.width]) for each in tensors]
     return helper.make_graph(building.nodes, "wire", inputs, outputs, building.constants)
@@ -193,24 +196,25 @@ def _split(building: Building, tensor: WireTensor, rows: str) -> dict[str, str]:
     return parts
 
 
-def scoring_graph(scores: Any) -> Any:
-    """Return the graph from the flat graph's first output to ``score``, float32 [R, N]."""
+def _scoring_graph(scores: Any, *, shaped: bool) -> Any:
+    """Return the graph from a model's first output to ``score``: float32 [R, N], or [rows]."""
     from onnx import TensorProto, helper
 
     building = Building()
-    flat, shape = f"{WIRE}flat_scores", f"{WIRE}score_shape"
-    given = helper.make_tensor_value_info(flat, scores.type.tensor_type.elem_type, None)
-    if scores.type.tensor_type.elem_type == TensorProto.FLOAT:
-        building.node("Reshape", [flat, shape], [SCORE])
+    kind = scores.type.tensor_type.elem_type
+    inputs = [helper.make_tensor_value_info(_SCORES, kind, None)]
+    if shaped:
+        shape = _SCORE_SHAPE
+        inputs.append(helper.make_tensor_value_info(shape, TensorProto.INT64, [2]))
     else:
-        building.node("Cast", [flat], [f"{WIRE}float_scores"], to=TensorProto.FLOAT)
-        building.node("Reshape", [f"{WIRE}float_scores", shape], [SCORE])
-    return helper.make_graph(
-        building.nodes,
-        "scores",
-        [given, helper.make_tensor_value_info(shape, TensorProto.INT64, [2])],
-        [value_info(SCORE, "float32", ["requests", "candidates"])],
-    )
+        shape = building.constant("scores", [-1])
+    floats = _SCORES
+    if kind != TensorProto.FLOAT:
+        floats = f"{WIRE}float_scores"
+        building.node("Cast", [_SCORES], [floats], to=TensorProto.FLOAT)
+    building.node("Reshape", [floats, shape], [SCORE])
+    score = value_info(SCORE, "float32", ["requests", "candidates"] if shaped else ["rows"])
+    return helper.make_graph(building.nodes, "scores", inputs, [score], building.constants)
 
 
 class Building:

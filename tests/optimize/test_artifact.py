@@ -10,11 +10,11 @@ from optimize.artifact import (
     MANIFEST,
     ArtifactError,
     Manifest,
-    Verdict,
     open_artifact,
     seal,
     seal_with_verdicts,
 )
+from optimize.verdicts import Verdict
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ class TestOpening:
             open_artifact(artifact.folder)
 
     def test_a_newer_schema_asks_for_an_upgrade(self, artifact):
-        from optimize.artifact import fingerprint
+        from optimize.checksums import fingerprint
 
         path = artifact.folder / MANIFEST
         data = json.loads(path.read_bytes())

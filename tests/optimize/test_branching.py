@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optimize.artifact import Artifact, Verdict
+from optimize.artifact import Artifact
 from optimize.branches import Branch, MeasureOptions
 from optimize.branching import run_branches
 from optimize.children import default_limits
@@ -17,6 +17,7 @@ from optimize.run import StageResult
 from optimize.stages import make_stage
 from optimize.steps import Silent
 from optimize.triton.deployable import find_deployable
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 
 

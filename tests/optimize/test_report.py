@@ -6,9 +6,10 @@ from pathlib import Path
 
 from example_rankers import SIGNATURE
 
-from optimize.artifact import Artifact, Manifest, Verdict
+from optimize.artifact import Artifact, Manifest
 from optimize.report import TerminalObserver, print_artifact
 from optimize.run import StageResult
+from optimize.verdicts import Verdict
 
 VERDICTS = (
     Verdict("parity", True, "max |Δscore| 1e-07, mean 2e-08", {}),

@@ -102,14 +102,14 @@ def test_openvino_multiplies_in_float32_unless_asked(programs, store):
 def test_a_missing_library_is_one_line_that_says_how_to_install_it(programs, store, monkeypatch):
     graph = convert(programs["flat"], WAYS["onnx"], store)
     made = convert(graph, ("export_openvino",), store)
-    version = metadata.version
+    distribution = metadata.distribution
 
     def without(name):
         if name == "openvino":
             raise metadata.PackageNotFoundError(name)
-        return version(name)
+        return distribution(name)
 
-    monkeypatch.setattr(metadata, "version", without)
+    monkeypatch.setattr(metadata, "distribution", without)
     said = r"^openvino is not installed: pip install 'rankserve\[openvino\]'$"
     with pytest.raises(UserError, match=said):
         run_stage("export_openvino", {}, graph, store)

@@ -1,9 +1,9 @@
 """A ranker behind Triton's Python backend. Copied into every deployed version.
 
 The server's environment has NumPy 1 and the runtimes of ONNX and OpenVINO, so for those this file
-stands alone; its packing is that of rankers/wire.py, which a test holds it to. What needs torch is
-opened by rankserve's own runtimes, from where the server was started
-(docs/decisions/031-torch-from-where-the-server-starts.md).
+stands alone on the CPU; its packing is that of rankers/wire.py, which a test holds it to. What
+needs torch, and all that runs on a GPU, is opened by rankserve's own runtimes, from where the
+server was started (docs/decisions/031-torch-from-where-the-server-starts.md).
 """
 
 from __future__ import annotations
@@ -52,14 +52,16 @@ class TritonPythonModel:
         self.user_once = manifest["layout"] == "user_once"
         self.resident: Any = None
         on_gpu = args["model_instance_kind"] == "GPU"
-        own = {} if on_gpu else {"onnx": open_onnx, "openvino": open_openvino}
+        resident = parameters.get("tensors") == "dlpack"
+        # On a GPU rankserve's own runtimes run; the parameter is how a CPU goes their way.
+        own = {} if on_gpu or resident else {"onnx": open_onnx, "openvino": open_openvino}
         threads = int(parameters["threads"])
         if manifest["format"] in own:
             self.model = own[manifest["format"]](folder, manifest, threads)
             return
         gpu = int(args["model_instance_device_id"]) if on_gpu else None
         self.model = open_by_rankserve(folder, manifest, threads, gpu)
-        if parameters.get("tensors") == "dlpack":
+        if resident:
             from optimize.triton.python_backend.resident import ResidentRequests
 
             device = "cuda" if on_gpu else "cpu"
@@ -372,7 +374,7 @@ def open_openvino(folder: Path, manifest: dict[str, Any], threads: int) -> Calla
 def open_by_rankserve(
     folder: Path, manifest: dict[str, Any], threads: int, gpu: int | None = None
 ) -> Callable[[Any], Any]:
-    """Open a model that needs torch by rankserve's in-process runtime, on a GPU if one is named.
+    """Open a model by rankserve's in-process runtime, on a GPU if one is named.
 
     torch and rankserve are taken from the environment that started the server, behind everything
     that the server's own has: its NumPy stays the one that the stub needs.
@@ -387,9 +389,10 @@ def open_by_rankserve(
         from optimize.artifact import open_artifact
         from optimize.runtimes import open_predictor
     except ImportError as error:
+        where = "runs" if gpu is None else "runs on a GPU"
         raise RuntimeError(
             f"{folder}: {manifest['format']} artifacts need torch and rankserve where the server "
-            f"runs: {error}: start it by `python -m optimize serve` under Python "
+            f"{where}: {error}: start it by `python -m optimize serve` under Python "
             f"3.{sys.version_info.minor}, or install both in its image"
         ) from None
     if gpu is not None:

@@ -1,5 +1,6 @@
 """Sessions with bound buffers score as the plain session does, whatever is in their padding."""
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -19,7 +20,9 @@ from optimize.recipe import ParityLimits, QualityLimits
 from optimize.runtimes import open_predictor
 from optimize.runtimes.onnx_buckets import OneThread, SessionOptions
 from optimize.runtimes.onnx_providers import (
+    library_folders,
     missing_provider,
+    preload_libraries,
     profile_of,
     provider_options,
     require_started,
@@ -195,13 +198,13 @@ class TestStage:
         if len(names) > 2:
             pytest.skip("a build for GPUs")
         said = unmet_device([stage], "cuda")
-        assert said.startswith("onnxruntime has no ")
-        assert "ExecutionProvider: pip install 'rankserve[gpu]'" in said
+        assert said.startswith(f"onnxruntime {onnxruntime.__version__} has no ")
+        assert said.endswith("then pip install onnxruntime-gpu (docs/gpu.md)")
 
     def test_opened_on_cuda_the_reason_is_one_line(self, both):
         if missing_provider("cuda") is None:
             pytest.skip("a build for GPUs")
-        with pytest.raises(UserError, match="onnxruntime has no CUDAExecutionProvider"):
+        with pytest.raises(UserError, match=r"onnxruntime .* has no CUDAExecutionProvider"):
             open_predictor(both[1], device="cuda")
         with pytest.raises(UserError, match=r"runs on cpu.*the stage onnx_gpu_session"):
             open_predictor(both[0], device="cuda")
@@ -215,10 +218,49 @@ class TestStage:
         require_started(session, "cpu")
 
 
+class TestLibraries:
+    """Of CUDA and cuDNN, where NVIDIA's wheels put them."""
+
+    @pytest.fixture
+    def site(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+
+        def put(part):
+            folder = tmp_path / "nvidia" / part / "lib"
+            folder.mkdir(parents=True)
+            return folder
+
+        return put
+
+    def test_they_are_found_on_the_path_for_the_cuda_that_is_wanted(self, site):
+        assert library_folders("13.0") == {}
+        cuda, cudnn = site("cu13"), site("cudnn")
+        assert library_folders("13.0") == {"cuda": cuda, "cudnn": cudnn}
+        assert library_folders("12.8") == {"cudnn": cudnn}
+
+    def test_of_the_folders_that_are_there_each_is_loaded_once(self, site, monkeypatch, capsys):
+        asked = []
+
+        def preload_dlls(**given):
+            asked.append(given)
+            sys.stdout.write("Failed to load something\n")  # as ONNX Runtime prints
+
+        monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+        cuda = site("cu13")
+        monkeypatch.setattr(onnxruntime, "cuda_version", "")
+        preload_libraries()
+        assert asked == []  # a build for the CPU
+        monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
+        preload_libraries()
+        assert asked == [{"cuda": True, "cudnn": False, "directory": str(cuda)}]
+        said = capsys.readouterr()
+        assert (said.out, said.err) == ("", "Failed to load something\n")
+
+
 class TestProviderOptions:
     def options(self, tmp_path, provider="tensorrt", **given):
         profile = {"price": ((1, 8), (64, 8), (512, 8)), "item_id": ((1,), (64,), (512,))}
-        chosen = {"stream": 77, "cuda_graph": True, "tf32": False} | given
+        chosen = {"gpu": 1, "stream": 77, "cuda_graph": True, "tf32": False} | given
         return provider_options(
             provider, profile=profile, caches=tmp_path / "key", **chosen
         )  # fmt: skip
@@ -226,7 +268,7 @@ class TestProviderOptions:
     def test_cuda_runs_captured_on_the_given_stream_and_in_full_float32(self, tmp_path):
         ((name, options),) = self.options(tmp_path, "cuda")
         assert name == "CUDAExecutionProvider"
-        assert options["user_compute_stream"] == "77"
+        assert (options["device_id"], options["user_compute_stream"]) == ("1", "77")
         assert (options["enable_cuda_graph"], options["use_tf32"]) == ("1", "0")
 
     def test_tensorrt_comes_first_with_one_explicit_profile_and_both_caches(self, tmp_path):
@@ -235,6 +277,7 @@ class TestProviderOptions:
         assert trt["trt_profile_min_shapes"] == "price:1x8,item_id:1"
         assert trt["trt_profile_opt_shapes"] == "price:64x8,item_id:64"
         assert trt["trt_profile_max_shapes"] == "price:512x8,item_id:512"
+        assert trt["device_id"] == cuda["device_id"] == "1"
         assert trt["trt_engine_cache_path"] == str(tmp_path / "key")
         assert trt["trt_timing_cache_path"] == str(tmp_path)
         assert (trt["trt_cuda_graph_enable"], cuda["enable_cuda_graph"]) == ("1", "0")

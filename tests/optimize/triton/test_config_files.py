@@ -8,7 +8,7 @@ from tritonclient.grpc import service_pb2
 from client import RankerClient
 from optimize.runtimes import open_predictor
 from optimize.triton.config import CONFIG, ServingOptions, read_config
-from optimize.triton.config_files import check_config_name, missing_gpu
+from optimize.triton.config_files import check_config_name
 from optimize.triton.repository import deploy, versions
 from rankers.errors import UserError
 
@@ -98,18 +98,6 @@ def test_a_name_that_no_model_has_is_refused_with_those_that_are_there(artifacts
     with pytest.raises(UserError, match="no model has a configuration 'gpu'; there are: many"):
         check_config_name(model.parent, ["tiny"], "gpu")
     check_config_name(model.parent, ["tiny"], "many")
-
-
-def test_instances_for_a_gpu_say_what_is_missing_here(artifacts, model, monkeypatch):
-    put(artifacts[0], model)
-    assert missing_gpu(model / CONFIG) == ""
-    text = (model / CONFIG).read_text().replace("KIND_CPU", "KIND_GPU")
-    (model / CONFIG).write_text(text)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    said = missing_gpu(model / CONFIG)
-    assert said.startswith("its instances are for a GPU (config.pbtxt): no CUDA device: torch ")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert missing_gpu(model / CONFIG) == ""
 
 
 @pytest.mark.end_to_end

@@ -99,6 +99,15 @@ class TestPython:
             alone = [each for each in config.model_warmup if each.batch_size == 1]
             assert [each.inputs["item_int64"].dims[0] for each in alone] == [8, 64, 512, 1000]
 
+    def test_a_graph_in_buckets_is_put_on_the_gpu_as_a_program_is(self, tiny_artifact):
+        settings = {"onnx_buckets": {"sizes": [8, 64], "provider": "cuda"}}
+        manifest = replace(tiny_artifact.manifest, settings=settings)
+        graph = replace(tiny_artifact, manifest=manifest)
+        config = config_of(graph, backend="python", accelerator="cuda", gpus=(0, 1))
+        assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
+        alone = [each for each in config.model_warmup if each.batch_size == 1]
+        assert [each.inputs["item_int64"].dims[0] for each in alone] == [8, 64]
+
     def test_on_the_cpu_nothing_is_said_of_tensors(self, in_buckets):
         config = config_of(in_buckets, backend="python")
         assert not {"tensors", "FORCE_CPU_ONLY_INPUT_TENSORS"} & set(config.parameters)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from optimize.triton import installation
-from optimize.triton.installation import InstallationError, install
+from optimize.triton.installation import install
+from optimize.triton.machine import InstallationError, torch_path
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_says_where_torch_and_rankserve_are_without_putting_them_on_its_own_path
     strange = [Path(each, "triton") for each in folders]
     assert not [each for each in strange if each.is_dir() and not (each / "__init__.py").is_file()]
     assert "PYTHONPATH" not in found
-    assert installation._torch_path(sys.version_info.minor + 1) == []
+    assert torch_path(sys.version_info.minor + 1) == []
 
 
 def test_of_the_callers_libraries_only_the_gpu_driver_is_kept(tmp_path, monkeypatch):

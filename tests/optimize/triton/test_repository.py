@@ -14,9 +14,11 @@ import pytest
 from onnx import helper
 from tiny_ranker import SIGNATURE, make_artifact
 
-from optimize.artifact import Verdict, open_artifact, seal
+from optimize.artifact import open_artifact, seal
 from optimize.triton.config import CONFIG, ServingOptions, read_config
+from optimize.triton.deploy_checks import check_artifact
 from optimize.triton.repository import deploy, deployed_models, versions
+from optimize.verdicts import Verdict
 from rankers.errors import UserError
 from rankers.features import Feature, Signature
 
@@ -59,6 +61,13 @@ def test_a_graph_in_bf16_is_not_put_before_a_cpu(artifacts, repository):
     with pytest.raises(UserError, match="runs on the CPU: use backend onnxruntime"):
         deploy(replace(artifacts[0], manifest=half), repository, "tiny")
     assert not repository.exists() or not list(repository.iterdir())
+
+
+def test_a_graph_in_bf16_may_be_put_before_a_gpu(artifacts):
+    settings = {"half": "bf16", "onnx_buckets": {"sizes": [8], "provider": "cuda"}}
+    half = replace(artifacts[0].manifest, settings=settings)
+    options = ServingOptions(accelerator="cuda")
+    check_artifact(replace(artifacts[0], manifest=half), options, ungated=True)
 
 
 def test_another_artifact_becomes_the_next_version(artifacts, repository):

@@ -1,4 +1,4 @@
-"""Artifacts that need torch, served by the real embedded server as they score in process."""
+"""What rankserve's own runtimes open, served by the embedded server as it scores in process."""
 
 from __future__ import annotations
 
@@ -25,20 +25,28 @@ def artifacts(store):
     program = capture(example_rankers.tiny(), store, candidates=(1, 37))
     once = run_stage("user_once", {"when": "always"}, program, store)
     buckets = {"sizes": "4,16,64"}
-    return {"program": program, "graphs": run_stage("cuda_graphs", buckets, once, store)}
+    graph = run_stage("export_onnx", {}, once, store)
+    return {
+        "program": program,
+        "graphs": run_stage("cuda_graphs", buckets, once, store),
+        "session": run_stage("onnx_gpu_session", buckets, graph, store),
+    }
 
 
 @pytest.fixture(scope="module")
 def server(artifacts, start_server, tmp_path_factory):
-    """Serve a program with arrays on the host, and graphs with tensors by DLPack, as on a GPU."""
+    """Serve a program with arrays on the host, and buckets with tensors by DLPack, as on a GPU.
+
+    ``alone`` is the session in buckets as the server opens it on a CPU, without torch.
+    """
     repository = tmp_path_factory.mktemp("torch") / "models"
     # Without bounds one instance forgets no request; each takes seconds to import torch.
     options = ServingOptions(queue_size=0, max_queue_delay_us=20_000)
-    for name, artifact in artifacts.items():
+    for name, artifact in (artifacts | {"alone": artifacts["session"]}).items():
         path = deploy(artifact, repository, name, options=options).folder.parent / CONFIG
         config = read_config(path.read_text(), path)
         config.instance_group[0].count = 1
-        if name == "graphs":
+        if name in ("graphs", "session"):
             config.parameters["tensors"].string_value = "dlpack"
         path.write_text(config_text(config))
     with start_server(repository, ready_timeout_s=300) as running:
@@ -46,7 +54,17 @@ def server(artifacts, start_server, tmp_path_factory):
         yield running
 
 
-@pytest.mark.parametrize("name", ["program", "graphs"])
+def test_a_session_for_a_gpu_is_served_on_the_cpu_too(artifacts, server):
+    artifact = artifacts["session"]
+    predict = open_predictor(artifact, threads=1)
+    with RankerClient(server.grpc_url, "alone", timeout_s=60) as client:
+        for candidates in (1, 37, 200):
+            batch = sample_requests(artifact.manifest.signature, [candidates])
+            expected = predict(artifact.manifest.columns_of(batch))
+            np.testing.assert_allclose(client.rank(batch[0]), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["program", "graphs", "session"])
 class TestServed:
     def test_scores_are_those_in_process_bit_by_bit(self, name, artifacts, server):
         manifest, predict = artifacts[name].manifest, open_predictor(artifacts[name], threads=1)
