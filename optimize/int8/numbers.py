@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimize.int8.fp8 import fp8_codes, fp8_scales
+
 if TYPE_CHECKING:
+    from optimize.int8.form import Activations
     from rankers.requests import Array
 
 
@@ -17,9 +20,10 @@ class Numbers:
 
     Attributes:
         type: ``uint8``: whole numbers with a zero point. ``int8``: whole numbers around zero.
+            ``fp8``: floats of 8 bits, E4M3.
     """
 
-    type: Literal["uint8", "int8"]
+    type: Activations
 
     @property
     def symmetric(self) -> bool:
@@ -37,7 +41,10 @@ class Numbers:
         Returns:
             float64 of the same shape.
         """
-        if self.type == "uint8":
+        if self.type == "fp8":
+            scale = float(fp8_scales(max(-low, high)))
+            codes = fp8_codes(values, np.float32(scale)).astype(np.float64)
+        elif self.type == "uint8":
             scale = (high - low) / 255
             zero = np.clip(np.round(-low / scale), 0, 255)
             codes = np.clip(np.round(values / scale) + zero, 0, 255) - zero

@@ -52,6 +52,11 @@ class Task:
         ]
         return [name for name in dict.fromkeys(names) if name not in self.learnt]
 
+    def cuts_of_pairs(self) -> list[str]:
+        """Return the inputs that their pairs cut where the graph does: of signed ones, evenly."""
+        unsigned = self.form.activations == "uint8"
+        return [name for name, (low, high) in self.learnt.items() if unsigned or low == -high]
+
 
 def write_pairs(
     task: Task,

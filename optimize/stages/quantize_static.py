@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optimize.artifact import Artifact, Manifest
+    from optimize.int8.form import Int8Form
     from optimize.int8.pairs import Task
     from rankers.requests import RequestBatch
 
@@ -54,8 +55,9 @@ class QuantizeStatic:
     activations: Literal["cpu", "uint8", "int8"] = field(
         default="cpu", metadata={"help": "cpu: what this CPU multiplies fast; int8: around zero"}
     )
-    weights: Literal["int8", "int4"] = field(
-        default="int8", metadata={"help": "int4: half the bytes, multiplied as floats"}
+    weights: Literal["int8", "int4", "fp8"] = field(
+        default="int8",
+        metadata={"help": "int4: half the bytes, multiplied as floats; fp8: activations too"},
     )
     placement: Literal["cpu", "tensorrt"] = field(
         default="cpu", metadata={"help": "for which machine: cpu, or tensorrt's rules for a GPU"}
@@ -80,33 +82,40 @@ class QuantizeStatic:
             )
         if not 0 <= self.smooth <= 1:
             raise UserError(f"stage {NAME!r}: smooth is {self.smooth}; expected 0 to 1")
-        if self.placement == "tensorrt" and self.activations == "uint8":
-            raise UserError(
-                f"stage {NAME!r}: activations is 'uint8'; TensorRT takes signed ones only: leave it"
-            )
-        if self.placement == "tensorrt" and self.weights == "int4":
-            raise UserError(
-                f"stage {NAME!r}: weights is 'int4', which is not written by TensorRT's rules; "
-                "expected 'int8' with placement 'tensorrt'"
-            )
+        trouble = self._cannot_be()
+        if trouble:
+            raise UserError(f"stage {NAME!r}: {trouble}")
         if self.requests < 1:
             raise UserError(f"stage {NAME!r}: requests is {self.requests}; expected 1 or more")
+
+    def _cannot_be(self) -> str | None:
+        """Say which options do not go together; None if all do."""
+        if self.weights == "fp8":
+            if self.placement == "cpu":
+                return "weights is 'fp8', for GPUs alone; expected placement 'tensorrt' with it"
+            if self.activations != "cpu":
+                return f"activations is {self.activations!r}; they are fp8 if weights are: leave it"
+            if self.ranges not in {"minmax", "mse"}:
+                return f"ranges is {self.ranges!r}; expected 'minmax' or 'mse' with weights 'fp8'"
+        if self.placement == "tensorrt" and self.activations == "uint8":
+            return "activations is 'uint8'; TensorRT takes signed ones only: leave it"
+        if self.placement == "tensorrt" and self.weights == "int4":
+            return (
+                "weights is 'int4', which is not written by TensorRT's rules; expected 'int8' or "
+                "'fp8' with placement 'tensorrt'"
+            )
+        return None
 
     def run(self, artifact: Artifact, folder: Path, calibration: RequestBatch) -> Manifest:
         """Calibrate and quantize; see `optimize.stages.LearningStage.run`."""
         from optimize.int8.calibration import calibration_inputs
         from optimize.int8.cuts import learnt_ranges
-        from optimize.int8.form import TENSORRT, form_here
         from optimize.int8.layers import choose_layers, dense_layers, opened_model
         from optimize.int8.pairs import Task
         from optimize.int8.residuals import keep_pairs_to, residual_adds
         from optimize.int8.writing import kept_as_it_is, quantized
 
-        form = TENSORRT if self.placement == "tensorrt" else form_here()
-        if self.activations != "cpu":
-            form = replace(form, activations=self.activations)
-        if self.weights == "int4":
-            form = replace(form, seven_bits=False, isa=None, four_bits=True)
+        form = self._form()
         with opened_model(artifact) as (path, model):
             chosen = choose_layers(
                 dense_layers(model), exclude=self.exclude, keep_last=self.keep_last
@@ -136,11 +145,23 @@ class QuantizeStatic:
             if self.smooth:
                 said.append(self._smooth(task))
             said += self._quantize(task, folder / MODEL)
-            if self.placement == "tensorrt":
+            if task.tensorrt and form.activations != "fp8":
                 keep_pairs_to(folder / MODEL, [each.name for each in chosen.quantized], adds)
             if task.learnt or self.correct_bias:
                 said += self._mend(task, folder / MODEL)
         return quantized(NAME, artifact, chosen, form, "".join(f"; {each}" for each in said))
+
+    def _form(self) -> Int8Form:
+        from optimize.int8.form import TENSORRT, TENSORRT_FP8, form_here
+
+        if self.weights == "fp8":
+            return TENSORRT_FP8
+        form = TENSORRT if self.placement == "tensorrt" else form_here()
+        if self.activations != "cpu":
+            form = replace(form, activations=self.activations)
+        if self.weights == "int4":
+            form = replace(form, seven_bits=False, isa=None, four_bits=True)
+        return form
 
     def _smooth(self, task: Task) -> str:
         """Balance the inputs that learnt no ranges, in the graph and its file; say what was."""
@@ -160,21 +181,29 @@ class QuantizeStatic:
 
     def _quantize(self, task: Task, target: Path) -> list[str]:
         """Write the graph with pairs; say what ranges were searched."""
-        from optimize.int8.mse import described, mse_ranges
+        from optimize.int8.fp8_pairs import write_fp8_pairs
+        from optimize.int8.mse import described, mse_ranges, seen_ends
         from optimize.int8.numbers import Numbers
         from optimize.int8.pairs import write_pairs
         from optimize.int8.writing import large
 
-        searched, said = {}, []
+        numbers, beside = Numbers(task.form.activations), large(task.path)
+        given, said = dict(task.learnt), []
         if self.ranges == "mse":
-            numbers, beside = Numbers(task.form.activations), large(task.path)
             searched = mse_ranges(
                 task.model, task.activations(), task.inputs, numbers, large=beside
             )
+            given |= {name: (each.low, each.high) for name, each in searched.items()}
             said.append(described(searched))
-        given = {name: (each.low, each.high) for name, each in searched.items()} | task.learnt
-        calibrate = "minmax" if self.ranges == "mse" else self.ranges
-        write_pairs(task, target, calibrate=calibrate, percentile=self.percentile, ranges=given)
+        elif numbers.type == "fp8":
+            given |= seen_ends(
+                task.model, task.activations(), task.inputs, symmetric=True, large=beside
+            )
+        if numbers.type == "fp8":
+            write_fp8_pairs(task, target, given)
+        else:
+            calibrate = "minmax" if self.ranges == "mse" else self.ranges
+            write_pairs(task, target, calibrate=calibrate, percentile=self.percentile, ranges=given)
         return said
 
     def _mend(self, task: Task, target: Path) -> list[str]:
@@ -191,7 +220,7 @@ class QuantizeStatic:
         if self.correct_bias:
             layers = task.chosen.quantized
             count = correct_biases(made, task.model, layers, task.inputs, large=beside)
-        drop_cuts(made, [*task.learnt])
+        drop_cuts(made, task.cuts_of_pairs())
         for each in target.parent.glob(f"{MODEL}*"):
             each.unlink()
         onnx.save_model(made, target, save_as_external_data=beside, location=f"{MODEL}.data")
