@@ -27,15 +27,17 @@ class QuantizeStatic:
     layers narrow; activations beyond what calibration saw are cut. Only inputs of layers are
     quantized, as is fastest on CPUs. ``placement = "tensorrt"`` follows that engine's rules, so the
     graph can become one: signed and symmetric everywhere, all 8 bits, no quantized biases, and of a
-    residual sum the input that goes around the layer. MSE ranges lose least by rounding and cutting
-    together, percentile cuts rare outliers, entropy (TensorRT's old calibration) keeps the
-    distribution. Layers that went through ``quantize_aware``
-    keep the ranges that they learnt. ``smooth`` balances inputs of which few channels are large
-    with the layers' matrices; ``correct_bias`` takes off what rounding adds on average.
+    residual sum the input that goes around the layer. With ``weights = "fp8"`` beside it both
+    activations and weights are floats of 8 bits, for GPUs from compute capability 8.9. MSE ranges
+    lose least by rounding and cutting together, percentile cuts rare outliers, entropy (TensorRT's
+    old calibration) keeps the distribution. Layers that went through ``quantize_aware`` keep the
+    ranges that they learnt. ``smooth`` balances inputs of which few channels are large with the
+    layers' matrices; ``correct_bias`` takes off what rounding adds on average.
     docs/quantization-dense.md tells more.
     Sources: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html,
     Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602; Xiao et al.,
-    SmoothQuant, arXiv:2211.10438; Nagel et al., arXiv:1906.04721 (bias correction).
+    SmoothQuant, arXiv:2211.10438; Nagel et al., arXiv:1906.04721 (bias correction);
+    Micikevicius et al., FP8 Formats for Deep Learning, arXiv:2209.05433.
     """
 
     consumes: ClassVar[str] = "onnx"

@@ -211,6 +211,14 @@ def test_fp16_around_it_keeps_every_code(fp32, tmp_path):
             np.testing.assert_array_equal(exact[name].astype(np.float32), values)
 
 
+def test_bf16_goes_around_it_too(fp32, tmp_path):
+    made = quantize(fp32, tmp_path / "made")
+    half = run_stage("half_precision", {"type": "bf16"}, made, tmp_path / "store")
+    assert half.manifest.precision == "fp8 bf16"
+    assert check_graph(half.model_path) == ()
+    assert 0 < np.abs(scores(half) - scores(made)).max() < 0.15
+
+
 def test_a_graph_of_an_older_operator_set_is_told_what_to_do(fp32, tmp_path):
     folder = tmp_path / "old"
     folder.mkdir()
