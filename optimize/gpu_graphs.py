@@ -7,12 +7,19 @@ compute something else than a GPU does, so that gates would judge what is never 
 
 # The 16-bit type of a graph: its results are rounded to it (optimize/half/rounding.py).
 HALF = "half"
+# That products of a graph are in fp8: ONNX Runtime must not rewrite what stands before its pairs.
+FP8 = "fp8"
+# Of what a graph is, whatever a session is told: kept by stages that say how it is opened.
+OF_GRAPH = (HALF, FP8)
 # That a graph runs in candidate buckets, and how (optimize/runtimes/onnx_buckets.py).
 ONNX_BUCKETS = "onnx_buckets"
 # The setting of `optimize.stages.cuda_graphs`: buckets, and how they are captured.
 GRAPHS = "cuda_graphs"
 # What code compiled for a GPU requires of it, among what an artifact requires.
 GPU = "gpu"
+# The least compute capability that multiplies what a graph holds, such as 8.9, among the same. It
+# is asked of GPUs alone: a CPU computes the graph in float32.
+COMPUTE_CAPABILITY = "compute_capability"
 
 
 def gpu_architecture() -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimize.gpu_graphs import COMPUTE_CAPABILITY
 from optimize.instruction_sets import ISA, missing_instruction_sets
 from optimize.runtimes import open_predictor
 from rankers.errors import UserError
@@ -20,26 +21,26 @@ def check_artifact(artifact: Artifact, target: Target | None = None) -> list[tup
 
     Args:
         artifact: Opened, so its checksums agree.
-        target: Where a TensorRT plan is to run; by default here. Elsewhere it is not scored.
+        target: Where a TensorRT plan is to run, or the engine of a graph that asks something of
+            its GPU; by default here. Elsewhere a plan is not scored.
 
     Returns:
         For each check its name, whether it passed, and what was found.
 
     Raises:
-        UserError: There is a target, and the artifact is no plan.
+        UserError: There is a target, and the artifact is no plan and asks nothing of a GPU.
     """
     checks = [("checksums", True, f"{len(artifact.manifest.files)} files agree")]
     if artifact.manifest.format in {"tensorrt", "torch_tensorrt"}:
         checks += _engine(artifact, target)
-    elif target is not None:
+    elif target is not None and COMPUTE_CAPABILITY not in artifact.manifest.requires:
         raise UserError(
             f"{artifact.folder}: a {artifact.manifest.format} artifact; --tensorrt, --gpu and "
             "--compute-capability say where TensorRT's engines are to run"
         )
     else:
         checks += [
-            _instruction_sets(artifact.manifest) if name == ISA else _version(name, value)
-            for name, value in artifact.manifest.requires.items()
+            _requirement(artifact.manifest, name, target) for name in artifact.manifest.requires
         ]
         checks.append(_scores(artifact))
     if artifact.manifest.layout == "user_state":
@@ -70,6 +71,17 @@ def _engine(artifact: Artifact, target: Target | None) -> list[tuple[str, bool, 
         advice = "say where it is to serve: --tensorrt, --gpu, --compute-capability"
         return [("TensorRT", False, f"{error}; or {advice}")]
     return [*found, _scores(artifact, device="cuda")]
+
+
+def _requirement(manifest: Manifest, name: str, target: Target | None) -> tuple[str, bool, str]:
+    from optimize.tensorrt.compatibility import Target, reaches
+
+    if name == ISA:
+        return _instruction_sets(manifest)
+    value = manifest.requires[name]
+    if name == COMPUTE_CAPABILITY:  # of its engine: a CPU computes the graph in float32
+        return reaches(target or Target(), value)
+    return _version(name, value)
 
 
 def _instruction_sets(manifest: Manifest) -> tuple[str, bool, str]:

@@ -11,7 +11,7 @@ hand, so that, and its reason, hold there alone.
 The recipes for a GPU round here as one would, and time nothing:
 
     python -m bench.validation.zoo_recipes --work build/zoo --recipe gpu-fp16 --recipe gpu-int8 \
-        --out FILE
+        --recipe gpu-fp8 --out FILE
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ METRICS = ("auc", "gauc", "ndcg_at_10", "logloss", "calibration_error")
 TABLE_RECIPES = {"int8": "cpu-small", "int4": "bench/int4-tables.toml"}
 RECIPES = (*TABLE_RECIPES.values(), "cpu-fast")
 PRUNED_RECIPES = ("cpu-pruned",)
-GPU_RECIPES = ("gpu-fp16", "gpu-int8")
+GPU_RECIPES = ("gpu-fp16", "gpu-int8", "gpu-fp8")
 
 
 def trained(name: str, work: Path) -> Path:

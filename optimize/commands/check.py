@@ -26,7 +26,7 @@ def check(*, target: str, tensorrt: str, gpu: str, compute_capability: str, as_j
 
     TARGET is a ranker (file.py:function, package.module:function, a checkpoint folder, a name in
     the zoo), an artifact's folder or a run's. A TensorRT plan is held against this machine, or
-    against the one that the options describe.
+    against the one that the options describe; so is a graph in fp8.
     """
     from optimize.tensorrt.compatibility import Target
     from rankers.checkpoint import DESCRIPTION

@@ -39,6 +39,7 @@ def preflight(
 
     A line for each finding; TensorRT itself is not needed.
     """
+    from optimize.gpu_graphs import COMPUTE_CAPABILITY
     from optimize.recipe import load_recipe
     from optimize.run import find_artifact
     from optimize.tensorrt.operators import operators
@@ -60,7 +61,8 @@ def preflight(
     if recipe_script:
         load_recipe(recipe_script)
         script = True
-    built = build_script(found.manifest.model, profile, name=found.manifest.name)
+    least = found.manifest.requires.get(COMPUTE_CAPABILITY, "")
+    built = build_script(found.manifest.model, profile, name=found.manifest.name, least=least)
     if as_json:
         print_json(
             {

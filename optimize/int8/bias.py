@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.int8.constants import constants_of, is_transposed, set_constant
+from optimize.int8.fp8 import fp8_codes, is_fp8
 from optimize.int8.observing import observed
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _pair(node: Any | None, makers: Mapping[str, Any]) -> tuple[Any, Any] | None
 
 def _quantized(x: Array, pair: Any, constants: Mapping[str, Array]) -> Array:
     scale, zero = constants[pair.input[1]], constants[pair.input[2]]
+    if is_fp8(zero):
+        return fp8_codes(x, scale)
     kind = np.iinfo(zero.dtype)
     found: Array = np.clip(np.round(x / scale) + zero.astype(np.float32), kind.min, kind.max)
     return found

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optimize.artifact import EVIDENCE
+from optimize.gpu_graphs import COMPUTE_CAPABILITY, FP8
+from optimize.int8.form import FP8_NEEDS
 from optimize.stages.export_onnx import MODEL
 from rankers.ranker import FILES
 
@@ -29,15 +31,18 @@ def quantized(
         stage: The stage's name.
         artifact: What it read.
         chosen: The layers.
-        form: In which form; the CPU that needs it is required from now on.
+        form: In which form; the CPU or the GPU that it needs is required from now on.
         more: What else to say.
     """
     manifest = artifact.manifest
-    requires = dict(manifest.requires)
+    requires, settings = dict(manifest.requires), dict(manifest.settings)
     if form.isa is not None:
         known = requires.get("isa", "").split()
         requires["isa"] = " ".join(dict.fromkeys([*known, form.isa]))
-    made = "int4" if form.four_bits else "int8"
+    made = form.precision
+    if made == "fp8":
+        requires[COMPUTE_CAPABILITY] = FP8_NEEDS
+        settings[FP8] = True
     note = f"{stage}: {chosen.describe()} to {made}, {form.describe()}{more}"
     before = manifest.precision
     return replace(
@@ -45,6 +50,7 @@ def quantized(
         model=MODEL,
         precision=made if before in {"fp32", made} else f"{before} {made}",
         requires=requires,
+        settings=settings,
         notes=(*manifest.notes, note),
     )
 

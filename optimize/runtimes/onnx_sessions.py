@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from optimize.artifact import ArtifactError
-from optimize.gpu_graphs import HALF
+from optimize.gpu_graphs import FP8, HALF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,8 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.enable_cpu_mem_arena = settings.get("arena", True)
     options.log_severity_level = 3
+    if FP8 in settings:
+        leave_fp8_pairs(options)
     try:
         if HALF in settings and providers is _CPU:
             from optimize.half.rounding import open_rounded
@@ -52,3 +54,15 @@ def open_session(
     except Exception as error:
         # onnxruntime has no exception of its own above RuntimeError's many kin.
         raise ArtifactError(f"{model}: ONNX Runtime cannot load it: {error}") from error
+
+
+def leave_fp8_pairs(options: Any) -> None:
+    """Keep ONNX Runtime from rewriting a graph around Q/DQ pairs in fp8, in options of a session.
+
+    It takes the zero point of fp8 for that of unsigned bytes, which cut at 0, and drops the Relu
+    before it (1.32, from level 'extended' on; docs/decisions/034-fp8-by-our-own-pairs.md).
+    """
+    options.add_session_config_entry(
+        "optimization.disable_specified_optimizers", "ReluQuantRewrite;ClipQuantRewrite"
+    )
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # biases stay floats too

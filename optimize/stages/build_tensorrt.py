@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from optimize.bucket_options import BucketOptions
+from optimize.gpu_graphs import COMPUTE_CAPABILITY
 from optimize.option_values import require_least_one
 from rankers.errors import UserError
 
@@ -24,9 +25,9 @@ class BuildTensorrt(BucketOptions):
 
     The graph is first made to take what a server gets (user once, items of one request side by
     side), proved to score the same on the CPU, and held against TensorRT's rules: what ``optimize
-    preflight`` finds stops it. fp16 and int8 are the graph's own: they come from the stages before.
-    The plan runs on the version of TensorRT and the model of GPU that built it, unless it is built
-    to be compatible. Not run on a GPU yet.
+    preflight`` finds stops it. fp16, int8 and fp8 are the graph's own: they come from the stages
+    before; fp8 takes a GPU from compute capability 8.9. The plan runs on the version of TensorRT
+    and the model of GPU that built it, unless it is built to be compatible. Not run on a GPU yet.
     Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/index.html
     """
 
@@ -70,11 +71,14 @@ class BuildTensorrt(BucketOptions):
         from optimize.checksums import file_sha256
         from optimize.tensorrt.builder import build_engine, this_machine
         from optimize.tensorrt.building import BuildOptions, engine_profiles
+        from optimize.tensorrt.compatibility import refuse_to_build
         from optimize.tensorrt.dense import write_dense
         from optimize.tensorrt.plan import LAYERS, LOG, PLAN, PlanFacts, plan_manifest
 
         buckets, said = self.choose(NAME)
         target = this_machine()
+        least = artifact.manifest.requires.get(COMPUTE_CAPABILITY, "")
+        refuse_to_build(least, target, self.hardware)
         options = BuildOptions(
             version_compatible=self.version_compatible,
             hardware=self.hardware,

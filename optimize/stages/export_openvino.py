@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from optimize.gpu_graphs import HALF, precision_in
+from optimize.gpu_graphs import FP8, HALF, precision_in
 from optimize.instruction_sets import ISA
 from rankers.errors import UserError, in_one_line
 
@@ -46,6 +46,11 @@ class ExportOpenvino:
             raise UserError(
                 f"stage 'export_openvino' reads graphs for CPUs; {artifact.folder} is in "
                 f"{artifact.manifest.settings[HALF]}, for a GPU: leave out half_precision"
+            )
+        if FP8 in artifact.manifest.settings:
+            raise UserError(
+                f"stage 'export_openvino' reads graphs for CPUs; {artifact.folder} is in fp8, for "
+                "a GPU: quantize_static without weights = 'fp8'"
             )
         # Core.read_model, not convert_model: the latter reports its use over the network.
         try:

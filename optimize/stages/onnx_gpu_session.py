@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from optimize.artifact import Artifact, copy_model
 from optimize.bucket_options import BucketOptions
-from optimize.gpu_graphs import HALF, ONNX_BUCKETS
+from optimize.gpu_graphs import OF_GRAPH, ONNX_BUCKETS
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class OnnxGpuSession(BucketOptions):
             usual=buckets.usual(self.histogram()),
         )
         copy_model(artifact, folder)
-        kept = {name: manifest.settings[name] for name in (HALF,) if name in manifest.settings}
+        kept = {name: manifest.settings[name] for name in OF_GRAPH if name in manifest.settings}
         made = replace(
             manifest,
             settings={**kept, ONNX_BUCKETS: options.to_json()},

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from optimize.artifact import copy_model
-from optimize.gpu_graphs import HALF
+from optimize.gpu_graphs import OF_GRAPH
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,5 +52,5 @@ class OnnxSession:
         copy_model(artifact, folder)
         before = artifact.manifest.settings
         # What a GPU's graph needs of a CPU is no option of the session.
-        kept = {name: before[name] for name in (HALF,) if name in before}
+        kept = {name: before[name] for name in OF_GRAPH if name in before}
         return replace(artifact.manifest, settings={**kept, **asdict(self)})

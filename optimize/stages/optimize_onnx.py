@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from optimize.gpu_graphs import FP8
 from optimize.instruction_sets import ISA, instruction_sets
 from optimize.stages.export_onnx import MODEL
 from rankers.errors import UserError
@@ -44,6 +45,11 @@ class OptimizeOnnx:
         """Optimize offline; see `optimize.stages.Stage.run`."""
         import onnxruntime
 
+        if FP8 in artifact.manifest.settings:
+            raise UserError(
+                f"stage 'optimize_onnx' reads no graph in fp8, which {artifact.folder} is: put it "
+                "before quantize_static"
+            )
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = {

@@ -12,6 +12,7 @@ from rankers.errors import UserError
 
 Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 _AMPERE = (8, 0)
+_CAPABILITY = "compute capability"
 # Across majors NVIDIA supports these alone: built by the first, run by the second.
 _ACROSS_MAJORS = {(8, 10), (10, 11)}
 
@@ -58,8 +59,14 @@ class Promise:
 Check = tuple[str, bool, str]
 
 
-def compare(built: Target, promise: Promise, target: Target) -> list[Check]:
+def compare(built: Target, promise: Promise, target: Target, *, least: str = "") -> list[Check]:
     """Hold an engine against where it is to run; what is unknown of the target is not checked.
+
+    Args:
+        built: Where it was built.
+        promise: What it was built to bear.
+        target: Where it is to run.
+        least: The compute capability that its products need; empty if any will do.
 
     Returns:
         For each check its name, whether it passed, and what was found.
@@ -68,10 +75,43 @@ def compare(built: Target, promise: Promise, target: Target) -> list[Check]:
     if target.tensorrt:
         checks.append(_version(built.tensorrt, target.tensorrt, promise))
     if target.compute_capability:
-        checks.append(_capability(built, target, promise))
+        checks.append(_capability(built, target, promise, least))
     if target.gpu:
         checks.append(_gpu(built, target, promise))
     return checks
+
+
+def reaches(target: Target, least: str) -> Check:
+    """Check whether a GPU multiplies what needs a compute capability, such as 8.9."""
+    if not target.compute_capability:
+        return (_CAPABILITY, True, f"an engine of it needs {least} or more (fp8)")
+    passed = _numbers(target.compute_capability) >= _numbers(least)
+    advice = "" if passed else ": take int8 or fp16 there"
+    said = f"fp8 needs {least} or more, the target has {target.compute_capability}{advice}"
+    return (_CAPABILITY, passed, said)
+
+
+def refuse_to_build(least: str, target: Target, hardware: Hardware) -> None:
+    """Raise unless an engine whose products need a compute capability can be built for GPUs.
+
+    Args:
+        least: Such as ``8.9``; empty if any will do.
+        target: Where it would be built.
+        hardware: Which other GPUs it would have to run on.
+
+    Raises:
+        UserError: It cannot; the message says why, in a line.
+    """
+    if not least:
+        return
+    _, passed, said = reaches(target, least)
+    if not passed:
+        raise UserError(f"no engine of this graph is built on {target.gpu}: {said}")
+    if hardware == "ampere_plus":
+        raise UserError(
+            f"hardware is 'ampere_plus', every GPU from 8.0 on, and this graph is in fp8, which "
+            f"needs {least}: take 'same_compute_capability' or 'none'"
+        )
 
 
 def _version(built: str, target: str, promise: Promise) -> Check:
@@ -89,13 +129,15 @@ def _version(built: str, target: str, promise: Promise) -> Check:
     return ("TensorRT", passed, said + advice)
 
 
-def _capability(built: Target, target: Target, promise: Promise) -> Check:
+def _capability(built: Target, target: Target, promise: Promise, least: str) -> Check:
+    if least and not reaches(target, least)[1]:
+        return reaches(target, least)
     said = f"built for {built.compute_capability}, the target has {target.compute_capability}"
     if promise.hardware == "ampere_plus":
         passed = _numbers(target.compute_capability) >= _AMPERE
-        return ("compute capability", passed, f"{said}; any from 8.0 will do")
+        return (_CAPABILITY, passed, f"{said}; any from 8.0 will do")
     same = _numbers(built.compute_capability) == _numbers(target.compute_capability)
-    return ("compute capability", same, said + ("" if same else ": build it on that GPU"))
+    return (_CAPABILITY, same, said + ("" if same else ": build it on that GPU"))
 
 
 def _gpu(built: Target, target: Target, promise: Promise) -> Check:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.artifact import ArtifactError
 from optimize.buckets import Beyond, Buckets
+from optimize.gpu_graphs import COMPUTE_CAPABILITY
 from optimize.tensorrt.building import BuildOptions, profiles_json, read_profiles
 from optimize.tensorrt.compatibility import Check, Promise, Target, compare
 from rankers.wire import SCORE, wire_tensors
@@ -120,7 +121,8 @@ def read_plan(artifact: Artifact) -> bytes:
 def check_plan(manifest: Manifest, target: Target) -> list[Check]:
     """Hold a plan against where it is to run; see `optimize.tensorrt.compatibility.compare`."""
     facts = PlanFacts.of(manifest)
-    return compare(facts.built, facts.promise, target)
+    least = manifest.requires.get(COMPUTE_CAPABILITY, "")
+    return compare(facts.built, facts.promise, target, least=least)
 
 
 def refuse_elsewhere(artifact: Artifact, target: Target) -> None:
@@ -153,12 +155,13 @@ def plan_manifest(manifest: Manifest, facts: PlanFacts, note: str) -> Manifest:
 
     Its layout is ``user_once``, whatever the graph's was: wire tensors have each user once.
     """
+    held = {name: x for name, x in manifest.requires.items() if name == COMPUTE_CAPABILITY}
     return replace(
         manifest,
         format=FORMAT,
         model=PLAN,
         layout="user_once",
-        requires={FORMAT: facts.built.tensorrt},
+        requires={FORMAT: facts.built.tensorrt} | held,
         settings={SETTING: facts.to_json()},
         notes=(*manifest.notes, note),
     )

@@ -17,13 +17,16 @@ IMAGE = "nvcr.io/nvidia/tensorrt:26.08-py3"
 ENGINE = "model.plan"
 
 
-def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE) -> str:
+def build_script(
+    model: str, profile: Profile, *, name: str, least: str = "", image: str = IMAGE
+) -> str:
     """Return a shell script that builds an engine of a graph, whose folder it is given.
 
     Args:
         model: The graph's file name.
         profile: The shapes.
         name: The ranker's, for the comment.
+        least: The compute capability that its products need; empty if any will do.
         image: The container that has TensorRT's ``trtexec``.
     """
     options = [
@@ -42,7 +45,7 @@ def build_script(model: str, profile: Profile, *, name: str, image: str = IMAGE)
 # TensorRT 10 wants --stronglyTyped, or it may choose other types than the graph's. TensorRT 11 has
 # no other kind of network.
 set -eu
-graph=$(cd "${{1:?the folder of {model}}}" && pwd)
+{_refusal(least)}graph=$(cd "${{1:?the folder of {model}}}" && pwd)
 typed=$(docker run --rm {shlex.quote(image)} sh -c 'trtexec --help || true' 2>/dev/null \\
   | grep --only-matching --max-count=1 -e '--stronglyTyped' || true)
 docker run --rm --gpus all --volume "$graph:/graph:ro" --volume "$PWD:/engine" \\
@@ -53,7 +56,9 @@ sha256sum {ENGINE}
 """
 
 
-def engine_script(model: str, profile: Profile, options: BuildOptions, *, name: str) -> str:
+def engine_script(
+    model: str, profile: Profile, options: BuildOptions, *, name: str, least: str = ""
+) -> str:
     """Return a shell script that builds an engine of the graph beside it, in the serving image.
 
     Args:
@@ -61,6 +66,7 @@ def engine_script(model: str, profile: Profile, options: BuildOptions, *, name: 
         profile: The shapes.
         options: How it is built.
         name: The model's, for the comment.
+        least: The compute capability that its products need; empty if any will do.
     """
     flags = [
         f"--onnx={model}",
@@ -81,7 +87,7 @@ def engine_script(model: str, profile: Profile, options: BuildOptions, *, name: 
 # serves it, on the GPU that serves it. Dockerfile.triton runs it when the container starts.
 # TensorRT 10 wants --stronglyTyped, or it may choose other types than the graph's.
 set -eu
-cd "$(dirname "$0")"
+{_refusal(least)}cd "$(dirname "$0")"
 trtexec=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)
 typed=$("$trtexec" --help 2>/dev/null | grep -o -m 1 -e '--stronglyTyped' || true)
 "$trtexec" ${{typed:+"$typed"}} \\
@@ -111,6 +117,19 @@ docker run --rm --gpus all --volume "$PWD:/rankserve" --workdir /rankserve \\
     /tmp/venv/bin/pip install --quiet torch --editable . &&
     exec /tmp/venv/bin/python -m optimize run "$1" --recipe "$2" --device cuda --out "$3"
   ' run "$ranker" {shlex.quote(recipe)} "$out"
+"""
+
+
+def _refusal(least: str) -> str:
+    """Return lines that end a script, with a line, on a GPU below a compute capability."""
+    if not least:
+        return ""
+    return f"""gpu=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null || true)
+gpu=$(echo "$gpu" | head -n 1)
+if [ -n "$gpu" ] && ! awk "BEGIN {{ exit !($gpu >= {least}) }}"; then
+  echo "this graph is in fp8, which needs compute capability {least} or more; this GPU has $gpu" >&2
+  exit 1
+fi
 """
 
 

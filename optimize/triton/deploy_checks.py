@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from optimize.devices import runtime_device
-from optimize.gpu_graphs import HALF
+from optimize.gpu_graphs import FP8, HALF
 from optimize.runtimes import SERVED_BY_TORCH
 from optimize.triton.config import CONFIG, backend_of, read_config
 from optimize.triton.native_runtime import check_native_runtime
@@ -59,6 +59,11 @@ def check_artifact(artifact: Artifact, options: ServingOptions, *, ungated: bool
             f"{artifact.folder}: in bf16, whose products ONNX Runtime has on GPUs alone, and the "
             "backend 'python' runs on the CPU: use backend onnxruntime, an artifact in fp16, or "
             "one of the stage onnx_gpu_session with accelerator 'cuda'"
+        )
+    if FP8 in manifest.settings and backend != "tensorrt":
+        raise UserError(
+            f"{artifact.folder}: in fp8, and a server's ONNX Runtime drops a Relu before it, so "
+            "that scores would be others: --backend tensorrt, or an artifact in int8 or fp16"
         )
     for verdict in manifest.verdicts:
         if not verdict.passed and not ungated:

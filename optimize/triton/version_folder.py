@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactError, Step, open_artifact, seal
-from optimize.gpu_graphs import HALF, ONNX_BUCKETS
+from optimize.gpu_graphs import COMPUTE_CAPABILITY, HALF, ONNX_BUCKETS
 from optimize.samples import sample_requests
 from optimize.triton.ragged_graph import pack_ragged, ragged_model
 from optimize.triton.wire_graph import wire_model
@@ -134,7 +134,8 @@ def _build_script(artifact: Artifact, options: ServingOptions) -> str:
 
     manifest = artifact.manifest
     profile = engine_profile(options, manifest.signature)
-    return engine_script(NATIVE_MODEL, profile, BuildOptions(), name=manifest.name)
+    least = manifest.requires.get(COMPUTE_CAPABILITY, "")
+    return engine_script(NATIVE_MODEL, profile, BuildOptions(), name=manifest.name, least=least)
 
 
 def _wire_step(copied: Artifact, started: float) -> Step:

@@ -148,7 +148,7 @@ class TestCpu:
 
 @pytest.mark.usefixtures("cpu")
 class TestStatic:
-    @pytest.mark.parametrize("ranges", ["minmax", "percentile", "entropy"])
+    @pytest.mark.parametrize("ranges", ["minmax", "mse", "percentile", "entropy"])
     def test_every_way_of_taking_ranges_takes_requests_of_any_sizes(
         self, ranges, user_once, tmp_path
     ):

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from optimize.artifact import Artifact
 from optimize.build import run_stage
 from optimize.requirements import check_artifact
+from optimize.tensorrt.compatibility import Target
+from rankers.errors import UserError
 
 
 def found(artifact):
@@ -37,3 +41,16 @@ def test_an_older_runtime_than_needed_fails(onnx_artifact):
     passed, text = found(requiring(onnx_artifact, onnxruntime="999.0"))["onnxruntime"]
     assert not passed
     assert "999.0 or later needed" in text
+
+
+def test_a_graph_in_fp8_asks_for_a_gpu_that_multiplies_it_and_a_cpu_rounds(onnx_artifact):
+    artifact = requiring(onnx_artifact, compute_capability="8.9")
+    checks = found(artifact)
+    assert checks["compute capability"] == (True, "an engine of it needs 8.9 or more (fp8)")
+    assert checks["scores"][0]
+    lesser = {x[0]: x[1:] for x in check_artifact(artifact, Target(compute_capability="8.0"))}
+    passed, text = lesser["compute capability"]
+    assert not passed
+    assert text == "fp8 needs 8.9 or more, the target has 8.0: take int8 or fp16 there"
+    with pytest.raises(UserError, match="say where TensorRT's engines are to run"):
+        check_artifact(onnx_artifact, Target(compute_capability="8.0"))

@@ -75,7 +75,7 @@ def test_a_run_that_was_cut_goes_on_from_its_file(tmp_path, rankers):
         "kind": KIND,
         "schema": 1,
         "command": "python -m bench.validation.zoo_recipes --work build/zoo --recipe gpu-fp16 "
-        "--recipe gpu-int8",
+        "--recipe gpu-int8 --recipe gpu-fp8",
         "environment": environment().to_json(),
         "rankers": {"dlrm": done},
     }

@@ -9,10 +9,13 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from optimize.artifact import seal
 from optimize.cli import main
 from optimize.recipe import load_recipe
+from optimize.samples import sample_requests
+from optimize.stages import make_stage
 from optimize.tensorrt.building import BuildOptions, engine_profiles
-from optimize.tensorrt.script import engine_script, recipe_script
+from optimize.tensorrt.script import build_script, engine_script, recipe_script
 from optimize.triton.config import ServingOptions, read_config
 from optimize.triton.gpu_config import engine_profile, serving_buckets
 from optimize.triton.repository import deploy
@@ -120,6 +123,35 @@ def test_an_engine_that_cannot_be_built_leaves_no_plan_and_no_server(version, st
     assert not (version / "model.plan").exists()
 
 
+def fp8_version(tmp_path):
+    """Deploy a graph in fp8 for an engine that the image builds."""
+    graph = dense_ranker.make_artifact(tmp_path / "graph")
+    stage = make_stage("quantize_static", {"placement": "tensorrt", "weights": "fp8"})
+    folder = tmp_path / "fp8"
+    folder.mkdir()
+    requests = sample_requests(dense_ranker.SIGNATURE, [8] * 4)
+    made = seal(folder, stage.run(graph, folder, requests))
+    return deploy(made, tmp_path / "models", "tiny", options=OPTIONS, ungated=True).folder
+
+
+@pytest.mark.parametrize(
+    ("capability", "builds"), [("8.0", False), ("8.9", True), ("10.0", True), (None, True)]
+)
+def test_an_engine_in_fp8_is_built_by_gpus_that_multiply_it(
+    capability, builds, tmp_path, stand_ins
+):
+    if capability:  # in place of nvidia-smi; without it nobody knows, and the builder will say
+        file = Path(stand_ins["PATH"].split(":")[0]) / "nvidia-smi"
+        file.write_text(f"#!/bin/sh\necho {capability}\n")
+        file.chmod(0o755)
+    version = fp8_version(tmp_path)
+    done = start(version.parents[1], stand_ins)
+    assert (done.returncode == 0) == builds, done.stderr
+    assert (version / "model.plan").exists() == builds
+    if not builds:
+        assert "fp8, which needs compute capability 8.9 or more; this GPU has 8.0" in done.stderr
+
+
 def test_a_repository_without_plans_is_served_as_it_is(tmp_path, stand_ins):
     (tmp_path / "models" / "other" / "1").mkdir(parents=True)
     done = start(tmp_path / "models", stand_ins)
@@ -140,7 +172,9 @@ def test_a_repository_without_plans_is_served_as_it_is(tmp_path, stand_ins):
 def test_scripts_parse_and_say_what_the_builder_would_be_told(options, flags):
     profile = engine_profile(OPTIONS, dense_ranker.SIGNATURE)
     script = engine_script("model.onnx", profile, options, name="it's\nmine")
-    for text in (script, recipe_script("gpu-trt"), START.read_text()):
+    fp8 = engine_script("model.onnx", profile, options, name="fp8", least="8.9")
+    whole = build_script("model.onnx", profile, name="fp8", least="8.9")
+    for text in (script, fp8, whole, recipe_script("gpu-trt"), START.read_text()):
         subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True)
         subprocess.run(["/bin/bash", "-n"], input=text, text=True, check=True)
     said = {line.strip(" \\") for line in script.splitlines()}
@@ -159,13 +193,18 @@ def test_the_image_builds_for_what_the_stage_would():
 class TestRecipe:
     def test_engines_are_measured_in_turn_and_gated_as_graphs_before(self):
         recipe = load_recipe("gpu-trt")
-        first, second, rival = ([use.name for use in each.stages] for each in recipe.branches)
+        first, second, third, rival = (
+            [use.name for use in each.stages] for each in recipe.branches
+        )
         assert rival == ["torch_tensorrt"]
         assert first[-2:] == ["half_precision", "build_tensorrt"]
         assert first.index("tensorrt_operators") < first.index("half_precision")
         assert [each for each in second if each not in first] == ["quantize_static"]
-        (quantize,) = [x for x in recipe.branches[1].stages if x.name == "quantize_static"]
-        assert quantize.stage.placement == "tensorrt"
+        assert third == second
+        for branch, weights in zip(recipe.branches[1:3], ("int8", "fp8"), strict=True):
+            (quantize,) = [x for x in branch.stages if x.name == "quantize_static"]
+            assert (quantize.stage.placement, quantize.stage.weights) == ("tensorrt", weights)
+            assert quantize.keep == "always"  # a CPU is slower by it, which says nothing of a GPU
 
     def test_its_script_runs_it_in_the_container_of_the_servers_month(self, tmp_path):
         graph = dense_ranker.make_artifact(tmp_path / "graph")

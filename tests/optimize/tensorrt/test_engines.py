@@ -1,6 +1,7 @@
 """What TensorRT is told, which engine runs where, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import dense_ranker
@@ -22,7 +23,7 @@ from optimize.tensorrt.building import (
     profiles_json,
     read_profiles,
 )
-from optimize.tensorrt.compatibility import Promise, Target, compare
+from optimize.tensorrt.compatibility import Promise, Target, compare, refuse_to_build
 from optimize.tensorrt.plan import (
     PLAN,
     PlanFacts,
@@ -169,6 +170,35 @@ class TestCompatibility:
         ):  # fmt: skip
             assert all(passed(Promise(hardware=hardware), target)) == expected, hardware
 
+    @pytest.mark.parametrize(
+        ("capability", "passes"), [("8.0", False), ("8.6", False), ("8.9", True), ("10.0", True)]
+    )
+    def test_fp8_takes_a_gpu_that_multiplies_it_whatever_else_was_promised(
+        self, capability, passes
+    ):
+        target = Target("", "", capability)
+        found = compare(H200, Promise(hardware="ampere_plus"), target, least="8.9")
+        assert [ok for _, ok, _ in found] == [passes]
+        if not passes:
+            assert "fp8 needs 8.9 or more" in found[0][2]
+
+    @pytest.mark.parametrize(
+        ("capability", "hardware", "said"),
+        [
+            ("8.0", "none", "on NVIDIA A100: fp8 needs 8.9 or more, the target has 8.0: take int8"),
+            (
+                "9.0",
+                "ampere_plus",
+                "'ampere_plus', every GPU from 8.0 on, and this graph is in fp8",
+            ),
+        ],
+    )
+    def test_an_engine_in_fp8_is_not_begun_where_it_cannot_run(self, capability, hardware, said):
+        with pytest.raises(UserError, match=re.escape(said)):
+            refuse_to_build("8.9", Target("10.9", "NVIDIA A100", capability), hardware)
+        refuse_to_build("", Target("10.9", "NVIDIA A100", capability), hardware)
+        refuse_to_build("8.9", H200, "same_compute_capability")
+
     def test_what_is_unknown_of_the_target_is_not_checked(self):
         assert compare(H200, Promise(), Target()) == []
 
@@ -197,6 +227,17 @@ class TestPlan:
         for said in ("built by 10.9.0.34", "built for 9.0", "built on NVIDIA H200"):
             assert said in str(found.value)
         assert len(check_plan(plan.manifest, H200)) == 3
+
+    def test_it_needs_what_the_products_of_its_graph_need(self, plan):
+        needs = {"onnxruntime": "1.0", "compute_capability": "8.9"}
+        graph = replace(plan.manifest, requires=needs)
+        made = plan_manifest(graph, PlanFacts.of(plan.manifest), "build_tensorrt: for a test")
+        assert made.requires == {"tensorrt": "10.9.0.34", "compute_capability": "8.9"}
+        assert all(passed for _, passed, _ in check_plan(made, H200))
+        (found,) = check_plan(made, Target("", "", "8.0"))
+        assert found[1:] == (
+            False, "fp8 needs 8.9 or more, the target has 8.0: take int8 or fp16 there",
+        )  # fmt: skip
 
     def test_an_engine_of_another_graph_is_refused(self):
         names = ["user_float32", "item_int64", "item_float32", "score"]
