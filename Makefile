@@ -31,7 +31,8 @@ demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (D
 # Two files of tests at a time, each with one thread for torch: nothing asserted there is a time. Gates
 # ask for a thread for each core, which wait for each other by spinning: hence the limit.
 test: lint ## Lint, types, tests (WORKERS=2 at a time)
-	@OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
+		--dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
