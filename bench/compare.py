@@ -132,6 +132,7 @@ def compare_rounds(
     *,
     baseline: int = 0,
     confidence: float = CONFIDENCE,
+    quantiles: Sequence[float] = COMPARED_QUANTILES,
 ) -> tuple[Ratio, ...]:
     """Compare the percentiles of targets that were measured in turn.
 
@@ -140,11 +141,12 @@ def compare_rounds(
             have the same rounds, and their order within a round was drawn.
         names: The targets'.
         baseline: Place of the one that the others are compared with.
-        confidence: Of all intervals together.
+        confidence: Of all intervals together, those of other `COMPARED_QUANTILES` too.
+        quantiles: Which of `COMPARED_QUANTILES` to compare.
 
     Returns:
-        A ratio for each other target and each of `COMPARED_QUANTILES`. One is left out where a
-        target has too few latencies for the percentile.
+        A ratio for each other target and each of the quantiles. One is left out where a target has
+        too few latencies for the percentile.
     """
     others = [place for place in range(len(rounds)) if place != baseline]
     # Bonferroni: all intervals hold together, so that more targets do not make more false alarms.
@@ -160,7 +162,7 @@ def compare_rounds(
         said = (names[place], names[baseline], confidence)
         found += [
             _ratio(pairs, quantile, doubt, said)
-            for quantile in COMPARED_QUANTILES
+            for quantile in quantiles
             if min(counts) >= sample_floor(quantile)
         ]
     return tuple(found)

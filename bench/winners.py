@@ -90,11 +90,9 @@ def find_winner(
         return None
     place = int(np.argmin([np.quantile(each, quantile) for each in pooled]))
     confidence = _confidence(len(names))
-    ratios = [
-        each
-        for each in compare_rounds(rounds, names, baseline=place, confidence=confidence)
-        if each.quantile == quantile
-    ]
+    ratios = compare_rounds(
+        rounds, names, baseline=place, confidence=confidence, quantiles=(quantile,)
+    )
     return Winner(
         quantile=quantile,
         fastest=names[place],

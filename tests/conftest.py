@@ -1,4 +1,4 @@
-"""One real Triton server for all tests that only ask it."""
+"""One real Triton server for all tests that only ask it, and the order of files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ import pytest
 # For tiny_ranker.py and example_rankers.py. Not a folder further down: with tests/optimize on the
 # path, PyTorch takes tests/optimize/triton for the compiler of that name.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files of whole commands, which take longest: no worker waits for one alone."""
+    first = {each.path for each in items if each.get_closest_marker("end_to_end")}
+    items.sort(key=lambda each: each.path not in first)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from in_process import children_in_this_process
+
+from optimize.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,15 +37,8 @@ def test_the_readmes_own_ranker_goes_through_the_recipe(tmp_path):
         r"<!-- example: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL
     ).groups()
     (tmp_path / name).write_text(code)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "optimize", "run", f"{tmp_path / name}:ranker"),
-            *("--out", str(tmp_path / "out"), "--json"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = ["run", f"{tmp_path / name}:ranker", "--out", str(tmp_path / "out"), "--json"]
+    with children_in_this_process():
+        done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["passed"]

@@ -178,9 +178,7 @@ def quick(tmp_path, requests_file):
 class TestCapacity:
     def test_gives_one_object_with_the_curve(self, bench, quick, tmp_path):
         out = tmp_path / "out.json"
-        done = bench(
-            "capacity", *quick, "--slo", "p99=50ms", "--budget", 10, "--out", out, "--json"
-        )
+        done = bench("capacity", *quick, "--slo", "p99=50ms", "--budget", 4, "--out", out, "--json")
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"
         assert found["points"]

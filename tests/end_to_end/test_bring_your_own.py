@@ -3,9 +3,6 @@
 import contextlib
 import json
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,8 @@ import onnx
 import published_rankers
 import pytest
 import torch
+from click.testing import CliRunner
+from in_process import children_in_this_process
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
@@ -20,6 +19,7 @@ from client import RankerClient
 from optimize.artifact import open_artifact, seal_with_verdicts
 from optimize.build import run_stage
 from optimize.capture import capture
+from optimize.cli import main
 from optimize.gates import judge
 from optimize.recipe import load_recipe
 from optimize.stages import stage_options
@@ -169,18 +169,11 @@ def dlrm(shop):
 
 
 def run_command(shop, file):
-    """Take a file's ranker through the recipe as a person does."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "optimize", "run", f"{file}:ranker"),
-            *("--out", str(shop / f"{file}-run"), "--json"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=shop,
-    )
-    assert done.returncode == 0, done.stderr
+    """Take a file's ranker through the recipe by the command that a person types."""
+    arguments = ["run", f"{file}:ranker", "--out", str(shop / f"{file}-run"), "--json"]
+    with children_in_this_process():
+        done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.stderr
     run = json.loads(done.stdout)
     assert run["passed"]
     return open_artifact(shop / f"{file}-run" / run["chosen"])
@@ -209,12 +202,12 @@ def rankers(shop):
 
 @pytest.fixture(scope="module")
 def artifacts(shop, rankers, request):
-    """Return each package's ranker, taken through the recipe; the first as a person does it."""
+    """Return each package's ranker, taken through the recipe; the first by the command."""
     made = {}
-    with contextlib.chdir(shop), ThreadPoolExecutor(1) as pool:
+    with contextlib.chdir(shop):
         file = request.getfixturevalue("deepfm")
-        typed = pool.submit(run_command, shop, file)
         rankers["deepfm"] = load_ranker(f"{file}:ranker")
+        made["deepfm"] = run_command(shop, file)
         for name in ("cross_encoder", "dlrm"):
             try:
                 file = request.getfixturevalue(name)
@@ -223,7 +216,6 @@ def artifacts(shop, rankers, request):
                 continue
             rankers[name] = load_ranker(f"{file}:ranker")
             made[name] = run_here(shop, rankers[name])
-        made["deepfm"] = typed.result()
     return made
 
 

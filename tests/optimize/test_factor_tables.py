@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ import squares_ranker
 import table_rankers
 import torch
 
+from optimize.artifact import open_artifact
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.runtimes import open_predictor
@@ -77,8 +79,14 @@ def split(request, flat, once, store):
     return artifact, run_stage("export_onnx", {}, artifact, store)
 
 
+@functools.cache
+def predictor_of(folder):
+    """Open each artifact once: reading a program takes longer than scoring with it."""
+    return open_predictor(open_artifact(folder))
+
+
 def scores(artifact, batch):
-    return open_predictor(artifact)(artifact.manifest.columns_of(batch))
+    return predictor_of(artifact.folder)(artifact.manifest.columns_of(batch))
 
 
 def report_of(artifact):

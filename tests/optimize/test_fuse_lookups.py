@@ -64,11 +64,11 @@ def calls(artifact):
 
 
 def refuse_other_scores(one, other, atol=1e-6):
+    predict = [open_predictor(each, threads=1) for each in (one, other)]
     for counts in ([1], [37], [20, 3, 7]):
         requests = sample_requests(one.manifest.signature, counts)
         columns = one.manifest.columns_of(requests)
-        found = open_predictor(other, threads=1)(columns)
-        np.testing.assert_allclose(found, open_predictor(one, threads=1)(columns), atol=atol)
+        np.testing.assert_allclose(predict[1](columns), predict[0](columns), atol=atol)
 
 
 class TestDlrm:

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from rankers.cli import main
 from rankers.data.synthetic import ClickModel
 from rankers.errors import UserError
 from rankers.training import TrainingOptions
@@ -186,20 +188,28 @@ def test_the_learning_curve_names_what_it_shows(log):
     assert [step for step, _ in training.curve][-1] == 2 * -(-training.rows // 512)
 
 
-def command(out, *more, torchrun=()):
+def arguments(out, *more):
     return [
-        sys.executable, *torchrun, "-m", "rankers", "train", "dlrm", "--data", "synthetic:clicks",
-        "--rows", "6000", "--batch-rows", "256", "--json", "--out", str(out), *more,
+        "train", "dlrm", "--data", "synthetic:clicks", "--rows", "6000", "--batch-rows", "256",
+        "--json", "--out", str(out), *more,
     ]  # fmt: skip
 
 
+def train_here(out, *more):
+    """Give the same command to this process, which need not start first."""
+    done = CliRunner().invoke(main, arguments(out, *more), catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)["training"], done.stderr
+
+
 def test_a_killed_command_goes_on_where_it_stood(tmp_path):
-    whole = subprocess.run(
-        command(tmp_path / "whole", "--epochs", "3"), capture_output=True, check=True
-    )
+    whole, _ = train_here(tmp_path / "whole", "--epochs", "3")
     out = tmp_path / "cut"
-    again = command(out, "--epochs", "3", "--save-every", "0")
-    killed = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    again = ["--epochs", "3", "--save-every", "0"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "rankers", *arguments(out, *again)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     state = tmp_path / "cut.unfinished"
     deadline = time.monotonic() + 60
     while not state.exists() and time.monotonic() < deadline and killed.poll() is None:
@@ -208,11 +218,10 @@ def test_a_killed_command_goes_on_where_it_stood(tmp_path):
     killed.wait()
     assert state.exists()
     assert not out.exists()
-    done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert "goes on at step" in done.stderr
-    first, second = json.loads(whole.stdout)["training"], json.loads(done.stdout)["training"]
-    assert first["quality"] == second["quality"]
-    assert first["curve"] == second["curve"]
+    resumed, said = train_here(out, *again)
+    assert "goes on at step" in said
+    assert whole["quality"] == resumed["quality"]
+    assert whole["curve"] == resumed["curve"]
     assert (out / "learning-curve.svg").is_file()
     assert not state.exists()
 
@@ -221,13 +230,11 @@ def test_two_processes_train_as_one(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both = subprocess.run(
-        command(tmp_path / "two", torchrun=torchrun),
+        [sys.executable, *torchrun, "-m", "rankers", *arguments(tmp_path / "two")],
         env=environment, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert both.returncode == 0, both.stderr
-    alone = subprocess.run(
-        command(tmp_path / "one"), env=environment, capture_output=True, check=True
-    )
-    first, second = json.loads(alone.stdout)["training"], json.loads(both.stdout)["training"]
+    first, _ = train_here(tmp_path / "one")
+    second = json.loads(both.stdout)["training"]
     assert second["quality"]["auc"] == pytest.approx(first["quality"]["auc"], abs=2e-3)
     assert second["rows"] == first["rows"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -11,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from click.testing import CliRunner
 
+from rankers.cli import main
 from rankers.data.parquet import write_shards
 from rankers.data.shard_forms import open_sharded
 from rankers.data.shards import read_piece
@@ -269,17 +272,29 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         assert (counts == again[0].seen[name]).all()
 
 
-def test_two_processes_train_on_shards_of_their_own(folder, tmp_path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "rankers", "train", "dlrm", "--data", str(folder), "--batch-rows", "512",
-        "--buffer-rows", "3000", "--json", "--out", str(tmp_path / "two"),
+def test_two_processes_train_on_shards_of_their_own(folder, tmp_path, monkeypatch):
+    """This one and another; torchrun, which starts them for a person, is test_loop.py's."""
+    arguments = [
+        "train", "dlrm", "--data", str(folder), "--batch-rows", "512", "--buffer-rows", "3000",
+        "--json", "--out", str(tmp_path / "two"),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        check=False, timeout=280,
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    other = subprocess.Popen(
+        [sys.executable, "-m", "rankers", *arguments],
+        env=os.environ | together | {"RANK": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    for name, value in (together | {"RANK": "0"}).items():
+        monkeypatch.setenv(name, value)
+    try:
+        done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        _, said = other.communicate(timeout=120)
+    finally:
+        other.kill()
+    assert (done.exit_code, other.returncode) == (0, 0), done.stderr + said
     training = json.loads(done.stdout)["training"]
     log = open_sharded(folder)
     learned, kept = hold_out(log.pieces, 0.2, OPTIONS)
