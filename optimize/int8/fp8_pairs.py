@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.int8.constants import constants_of
+from optimize.int8.constants import constants_of, is_transposed
 from optimize.int8.fp8 import fp8_codes, fp8_scales
 from rankers.errors import UserError
 
@@ -70,7 +70,7 @@ class _Pairs:
         products = {each.name: each.product for each in task.adds}
         for node in self._model.graph.node:
             if node.name in layers:
-                turned = any(each.name == "transB" and each.i for each in node.attribute)
+                turned = is_transposed(node)
                 node.input[0] = self._activation(node.input[0])
                 node.input[1] = self._matrix(node.input[1], 0 if turned else 1)
             elif node.name in products:
