@@ -41,8 +41,9 @@ class MeasureOptions:
         workload: A name of ``python -m bench workloads`` or a ``.toml`` file, which says how many
             candidates requests have; by default the ranker's evaluation requests are sent.
         threads: Of one call; by default one for each physical core.
-        deployable_only: Whether only a format that can be deployed is kept; the others are measured
-            and shown.
+        deployable_only: Whether only a format that a server runs without torch is kept; the others
+            are measured and shown.
+        rivals: Names of branches that are measured and shown, and never kept.
     """
 
     requests: int = 2000
@@ -50,6 +51,7 @@ class MeasureOptions:
     workload: str | None = None
     threads: int | None = None
     deployable_only: bool = True
+    rivals: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON-ready data."""
@@ -70,7 +72,7 @@ class MeasureOptions:
             fits, expected = _FITS[name]
             if not fits(value):
                 raise UserError(f"[measure] {name} is {value!r}; expected {expected}")
-        return cls(**data)
+        return cls(**data | {"rivals": tuple(data.get("rivals", ()))})
 
 
 def parse_branches(data: Any, uses_of: Callable[[Any], tuple[StageUse, ...]]) -> tuple[Branch, ...]:
@@ -119,10 +121,15 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and _is_number(value)
 
 
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
 _FITS: dict[str, tuple[Callable[[object], bool], str]] = {
     "requests": (_is_count, "a whole number from 1"),
     "seconds": (_is_number, "a number above 0"),
     "workload": (lambda value: value is None or isinstance(value, str), "a workload's name"),
     "threads": (lambda value: value is None or _is_count(value), "a whole number from 1"),
+    "rivals": (_are_names, "a list of branches' names"),
     "deployable_only": (lambda value: isinstance(value, bool), "true or false"),
 }

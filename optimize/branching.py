@@ -69,7 +69,7 @@ class Chosen:
     Attributes:
         branches: In the recipe's order.
         kept: The artifact to go on with; None if no branch passed, or none that may be kept.
-        deployable: The best that can be deployed; None if there is none.
+        deployable: The best that a server runs without torch; None if there is none.
         measured: What was measured; None if there was nothing to compare, or measuring failed.
         note: About the measuring, in a line; may be empty.
     """
@@ -102,18 +102,17 @@ def run_branches(
     built = {each.name: each.artifact for each in ended if each.artifact is not None}
     if not built:
         return Chosen(tuple(ended), None, None, None, "")
-    deployable = next((name for name, each in built.items() if _is_deployable(each)), None)
+    may_be = [name for name in built if name not in options.rivals]
+    deployable = next((name for name in may_be if _is_deployable(built[name])), None)
     try:
         measured = steps.measure(built, options)
     except UserError as error:
         # They passed their gates, so the simplest is right, if perhaps not the fastest.
-        kept = deployable if options.deployable_only else next(iter(built))
+        kept = deployable if options.deployable_only else next(iter(may_be), None)
         ended = _end(ended, kept, dict.fromkeys(built, "passed its gates, but was not measured"))
         note = f"not measured, so the first that passed is kept: {error}"
         return Chosen(tuple(ended), built.get(kept or ""), built.get(deployable or ""), None, note)
-    kept = measured.kept
-    if kept is not None and _is_deployable(built[kept]):
-        deployable = kept
+    kept, deployable = measured.kept, measured.deployable
     ended = _end(ended, kept, {name: _reason(name, measured) for name in built})
     return Chosen(
         tuple(ended),
@@ -190,8 +189,13 @@ def _ratio_text(ratio: Ratio) -> str:
 
 def _note(measured: Measured, built: Mapping[str, Artifact]) -> str:
     said = []
+    kept = built.get(measured.kept or "")
     fastest = built.get(measured.fastest)  # None for the original
-    if measured.kept != measured.fastest and (fastest is None or not _is_deployable(fastest)):
+    if kept is not None and not _is_deployable(kept):
+        said.append("a server runs it with torch and rankserve beside it")
+        if measured.deployable is not None:
+            said.append(f"the best that needs neither is {measured.deployable}")
+    elif measured.kept != measured.fastest and (fastest is None or not _is_deployable(fastest)):
         said.append(
             f"the fastest of all is {measured.fastest}, which no server runs without torch and "
             "rankserve"

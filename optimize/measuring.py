@@ -42,14 +42,15 @@ class Measured:
     Attributes:
         comparison: Every artifact, each compared with the one kept, or with the fastest of all if
             none was kept.
-        kept: The name of the one kept: of those that can be deployed, if no other may be kept; None
-            if there is none.
+        kept: The name of the one kept, of those that may be; None if there is none.
+        deployable: The name of the best that a server runs without torch; None if there is none.
         fastest: The name of the one that would be kept if any might.
         duels: How it came to both, as JSON-ready data.
     """
 
     comparison: Comparison
     kept: str | None
+    deployable: str | None
     fastest: str
     duels: dict[str, Any]
 
@@ -58,7 +59,12 @@ class Measured:
         from bench.results_file import save_results
 
         save_results(self.comparison, folder / RESULTS)
-        choice = {"kept": self.kept, "fastest": self.fastest, "duels": self.duels}
+        choice = {
+            "kept": self.kept,
+            "deployable": self.deployable,
+            "fastest": self.fastest,
+            "duels": self.duels,
+        }
         (folder / CHOICE).write_text(json.dumps(choice, indent=1) + "\n")
 
     @classmethod
@@ -75,7 +81,8 @@ class Measured:
         if not isinstance(found, Comparison):
             raise TypeError(f"{folder / RESULTS} holds a {type(found).__name__}")
         choice = json.loads((folder / CHOICE).read_bytes())
-        return cls(found, choice["kept"], choice["fastest"], choice["duels"])
+        chosen = (choice[name] for name in ("kept", "deployable", "fastest", "duels"))
+        return cls(found, *chosen)
 
 
 def measurement_key(
@@ -154,11 +161,10 @@ def measure_artifacts(
         return choose([times[names.index(name)] for name in of], of)
 
     everything = best(names)
-    allowed = [
-        name
-        for name in artifacts
-        if not options.deployable_only or artifacts[name].manifest.format in DEPLOYABLE
-    ]
+    may_be = [name for name in artifacts if name not in options.rivals]
+    bare = [name for name in may_be if artifacts[name].manifest.format in DEPLOYABLE]
+    deployable = best(bare) if bare else None
+    allowed = bare if options.deployable_only else may_be
     kept = best(allowed) if allowed else None
     baseline = everything.kept if kept is None else kept.kept
     return Measured(
@@ -167,6 +173,7 @@ def measure_artifacts(
             ratios=compare_rounds(times, names, baseline=names.index(baseline)),
         ),
         kept=None if kept is None else kept.kept,
+        deployable=None if deployable is None else deployable.kept,
         fastest=everything.kept,
         duels={
             "kept": [] if kept is None else kept.to_json()["duels"],

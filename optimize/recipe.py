@@ -128,14 +128,20 @@ def _parse(name: str, data: dict[str, Any]) -> Recipe:
     only(data, ("branches", "description", "gates", "measure", "measured_at", "stages"), "a recipe")
     uses = () if "branches" in data and "stages" not in data else _uses(data.get("stages"), "torch")
     reached = uses[-1].stage.produces if uses else "torch"
+    branches = parse_branches(data.get("branches"), lambda stages: _uses(stages, reached))
+    measure = MeasureOptions.from_json(data.get("measure", {}))
+    names = [each.name for each in branches]
+    for rival in measure.rivals:
+        if rival not in names:
+            raise UserError(f"[measure] rivals has {rival!r}, no branch; {nearest(rival, names)}")
     return Recipe(
         name=name,
         description=str(data.get("description", "")),
         stages=uses,
         gates=gate_limits(data.get("gates", {})),
         measured_at=_measured_at(data.get("measured_at", [50])),
-        branches=parse_branches(data.get("branches"), lambda stages: _uses(stages, reached)),
-        measure=MeasureOptions.from_json(data.get("measure", {})),
+        branches=branches,
+        measure=measure,
     )
 
 

@@ -22,7 +22,7 @@ def faster_than_kept(one: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     That is beyond doubt, and by 5 % at least, as when it chooses (`bench.choice`). ``auto`` chooses
     by p99 first, so a branch that is faster at one percentile and slower at the other is not told.
-    ``torch.compile`` cannot be deployed, so it is not among what ``auto`` may keep.
+    ``torch.compile`` is a rival, which ``auto`` may not keep: each process would compile anew.
     """
     by_target: dict[str, list[dict[str, Any]]] = {}
     for each in one["ratios"]["auto"]:

@@ -66,6 +66,32 @@ def test_a_failed_measurement_keeps_the_first_that_passed_and_can_be_deployed(on
     assert chosen.deployable.manifest.format == "onnx"
 
 
+def test_a_rival_is_not_kept_though_it_is_the_first_that_passed(onnx_artifact):
+    made = {
+        "compile_inductor": judged(onnx_artifact, format="inductor"),
+        "export_onnx": judged(onnx_artifact),
+    }
+    branches = (branch("rival", "compile_inductor"), branch("graph", "export_onnx"))
+    options = MeasureOptions(deployable_only=False, rivals=("rival",))
+    chosen = run_branches(branches, onnx_artifact, Steps(made), options)
+    assert [each.end for each in chosen.branches] == ["lost", "kept"]
+    alone = run_branches(branches[:1], onnx_artifact, Steps(made), options)
+    assert (alone.kept, alone.deployable) == (None, None)
+
+
+def test_a_rival_is_measured_and_the_best_of_the_others_is_kept(onnx_artifact, captured):
+    from optimize.measuring import measure_artifacts
+
+    artifacts = {"graph": onnx_artifact, "program": captured}
+    few = {"requests": 20, "seconds": 0.1, "deployable_only": False}
+    measured = measure_artifacts(artifacts, captured, MeasureOptions(**few, rivals=("program",)))
+    assert (measured.kept, measured.deployable) == ("graph", "graph")
+    names = {each.target["name"] for each in measured.comparison.measurements}
+    assert names == {"graph", "program", "torch eager"}
+    refused = measure_artifacts(artifacts, captured, MeasureOptions(**few, rivals=("graph",)))
+    assert (refused.kept, refused.deployable) == ("program", None)
+
+
 def test_a_branch_that_would_only_repeat_another_ends_with_the_stages_reason(captured):
     kept_flat = judged(captured, notes=("user_once: kept flat: little depends on the user",))
     steps = Steps({"user_once": kept_flat})

@@ -67,6 +67,13 @@ def test_what_changes_scores_is_kept_only_if_better_unless_a_recipe_says_so(tmp_
         (ONE_STAGE + "[gates.slices]\nalso = 'x'\n", "expected a list of slices"),
         (ONE_STAGE + "[gates.slices]\nusual = 1\n", "usual is 1; expected true or false"),
         ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
+        (
+            (
+                '[[branches]]\nname = "a"\nstages = [{ use = "export_onnx" }]\n'
+                '[measure]\nrivals = ["b"]'
+            ),
+            "rivals has 'b', no branch",
+        ),
         ("measured_at = [0]\n" + ONE_STAGE, "measured_at is [0]; expected whole numbers from 1"),
         (ONE_STAGE + 'keep = "if_beter"\n', "keep is 'if_beter'; did you mean 'if_better'"),
         (ONE_STAGE + 'keep = "if_passed"\n', "makes onnx of torch, which the next stage reads"),
