@@ -8,9 +8,12 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 from example_rankers import EXAMPLES
+from in_process import children_in_this_process
 
 from optimize.artifact import open_artifact
+from optimize.cli import main
 from rankers.errors import UserError
 
 pytestmark = pytest.mark.end_to_end
@@ -101,9 +104,11 @@ class TestRun:
             "[gates.parity]\nmean_abs = 0\nmax_abs = 0\n"
         )
         shutil.copytree(out, tmp_path / "run")
-        done = run_to_end(tmp_path / "run", "--recipe", recipe, "--json")
+        arguments = ["run", TINY, "--recipe", recipe, "--out", tmp_path / "run", "--json"]
+        with children_in_this_process():
+            done = CliRunner().invoke(main, [*map(str, arguments)])
         run = json.loads(done.stdout)
-        assert done.returncode == 1
+        assert done.exit_code == 1
         assert not run["passed"]
         assert not run["stages"][-1]["passed"]
         assert "parity FAILED" in done.stderr
