@@ -37,11 +37,12 @@ def refuse_gpu(types: tuple[str, ...], compute_capability: str) -> None:
     Raises:
         UserError: It is fp8, and the GPU is older than 8.9.
     """
-    found = tuple(int(part) for part in compute_capability.split(".")[:2])
-    if "fp8" in types and found < _FP8_FROM:
+    if "fp8" not in types:
+        return
+    if tuple(int(part) for part in compute_capability.split(".")[:2]) < _FP8_FROM:
         raise UserError(
-            f"the program's layers are fp8, which GPUs multiply from compute capability 8.9 on; "
-            f"this one has {compute_capability}: quantize_program with type = 'int8'"
+            "the program's layers are fp8, which GPUs multiply from compute capability 8.9 on; "
+            f"this one has {compute_capability}: make it by quantize_program with type 'int8'"
         )
 
 
@@ -70,15 +71,23 @@ def for_tensorrt(program: ExportedProgram) -> ExportedProgram:
     return program
 
 
-def left_to_torch(compiled: GraphModule) -> int:
-    """Return how many roundings Torch-TensorRT left outside its engines.
+def refuse_left_to_torch(compiled: GraphModule) -> None:
+    """Refuse what Torch-TensorRT compiled if roundings were left outside its engines.
 
     torch would run them by NVIDIA's own kernels, which a library of AOTInductor does not hold.
+
+    Raises:
+        UserError: There are such.
     """
     import torch
 
-    graphs = (each for each in compiled.modules() if isinstance(each, torch.fx.GraphModule))
-    return sum(str(node.target) == _NAME for each in graphs for node in each.graph.nodes)
+    graphs = [each for each in compiled.modules() if isinstance(each, torch.fx.GraphModule)]
+    left = sum(str(node.target) == _NAME for each in graphs for node in each.graph.nodes)
+    if left:
+        raise UserError(
+            f"{left} roundings to 8 bits are left to torch, outside of TensorRT's engines: give "
+            "torch_tensorrt a smaller least_block, or exclude their layers in quantize_program"
+        )
 
 
 def in_plain_torch(program: ExportedProgram) -> ExportedProgram:
