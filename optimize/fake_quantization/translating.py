@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from optimize.fake_quantization.operator import (
@@ -12,6 +14,8 @@ from optimize.fake_quantization.operator import (
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
@@ -69,6 +73,34 @@ def for_tensorrt(program: ExportedProgram) -> ExportedProgram:
         each.args = (x, amax, num_bits, exponent_bits, False, False)
     program.graph_module.recompile()
     return program
+
+
+@contextmanager
+def nvidias_in_torch() -> Iterator[None]:
+    """Let NVIDIA's operator compute by torch's own ones meanwhile, if it is there.
+
+    To fold constants Torch-TensorRT computes each rounded matrix, and only then leaves it as it
+    was. NVIDIA's kernel of int8 is for CUDA alone, and is compiled by nvcc when it is first called.
+    """
+    import torch
+
+    if not hasattr(torch.ops.tensorrt, "quantize_op"):
+        yield
+        return
+    new_library: Any = torch.library.Library  # torch gives it no types
+    library = new_library("tensorrt", "IMPL")
+
+    def compute(x: Any, amax: Any, num_bits: int, exponent_bits: int, *_: bool) -> Any:
+        return quantize_dequantize_in_torch(x, amax, num_bits, exponent_bits)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*other operators may also be overr")
+            for device in ("CPU", "CUDA"):
+                library.impl("quantize_op", compute, device, allow_override=True)
+        yield
+    finally:
+        library._destroy()  # noqa: SLF001 - what it registered goes with it
 
 
 def refuse_left_to_torch(compiled: GraphModule) -> None:

@@ -76,7 +76,7 @@ class TorchTensorrt(BucketOptions):
         import torch
         import torch_tensorrt
 
-        from optimize.fake_quantization.translating import refuse_left_to_torch
+        from optimize.fake_quantization.translating import nvidias_in_torch, refuse_left_to_torch
         from optimize.gpu_graphs import precision_in
         from optimize.runtimes.torch_tensorrt_library import SETTING
         from optimize.static_inputs import columns_of
@@ -111,7 +111,8 @@ class TorchTensorrt(BucketOptions):
         ]
         samples = _samples(columns, usual)
         try:
-            compiled = torch_tensorrt.dynamo.compile(program, inputs=inputs, **told)
+            with nvidias_in_torch():
+                compiled = torch_tensorrt.dynamo.compile(program, inputs=inputs, **told)
             refuse_left_to_torch(compiled)
             for path, kind in self._files(folder):
                 torch_tensorrt.save(compiled, str(path), output_format=kind, arg_inputs=samples)

@@ -14,6 +14,7 @@ from optimize.fake_quantization.operator import quantize_dequantize
 from optimize.fake_quantization.translating import (
     for_tensorrt,
     in_plain_torch,
+    nvidias_in_torch,
     refuse_gpu,
     refuse_left_to_torch,
 )
@@ -127,6 +128,16 @@ class TestForTensorrt:
         )
         moved = np.abs(scores(narrowed, artifacts[kind]) - open_scores(artifacts[kind])).max()
         assert 0 < moved < 5e-3
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_while_it_compiles_nvidias_operator_computes_as_ours(self, kind, artifacts, nvidias):
+        program = for_tensorrt(load_program(artifacts[kind].model_path))
+        with nvidias_in_torch():
+            found = scores(program, artifacts[kind])
+        assert np.array_equal(found, open_scores(artifacts[kind]))
+        matrix, amax = torch.ones(2, 2), torch.ones(2, 1)
+        with pytest.raises((AttributeError, NotImplementedError)):  # no kernel of int8 for CPUs
+            nvidias(matrix, amax, 8, 0, False, False)
 
     def test_a_rounding_that_is_left_to_torch_is_refused(self, artifacts, nvidias):
         inside = for_tensorrt(load_program(artifacts["int8"].model_path)).module()
