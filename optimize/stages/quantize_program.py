@@ -23,7 +23,7 @@ class QuantizeProgram:
     """Rounds inputs and matrices of dense layers to int8 or fp8 in the program, by calibration.
 
     The program goes on multiplying floats, so it is judged and served anywhere, but gains nothing
-    there; `torch_tensorrt` makes layers of 8 bits from it, and `export_onnx` pairs of
+    there; `torch_tensorrt` makes layers of 8 bits from it, and `export_onnx`, of int8, pairs of
     QuantizeLinear and DequantizeLinear. An input has one scale, an int8 matrix one for each output,
     an fp8 matrix one. Layers that went through ``quantize_aware`` keep the ranges that they learnt.
     Put it last before the stage that compiles. Not run on a GPU yet.
