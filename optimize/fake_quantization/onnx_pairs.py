@@ -33,8 +33,9 @@ def translations(program: ExportedProgram) -> dict[Any, Callable[..., Any]]:
 def _pair(x: Any, amax: Any, num_bits: int, exponent_bits: int) -> Any:
     """Write a pair; exporting folds its scale, and leaves its matrix as floats before it."""
     from onnx import TensorProto, helper
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
 
+    op: Any = opset20  # its types want what it takes while it runs, and here it writes
     if (num_bits, exponent_bits) != (8, 0):
         raise ValueError("fp8 was refused before")
     scale = op.Div(amax, op.Constant(value_float=FORMS["int8"].most))
