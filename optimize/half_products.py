@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from optimize.fake_quantization.operator import quantize_dequantize
 from optimize.flat_graph import aten
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
+
+    from optimize.artifact import Manifest
 
 Precision = Literal["fp32", "fp16", "bf16"]
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -65,6 +69,32 @@ def narrow_products(module: GraphModule, precision: Precision) -> int:
     return len(products)
 
 
+def narrowed_program(
+    program: ExportedProgram, manifest: Manifest, precision: Precision
+) -> ExportedProgram:
+    """Return a program of an artifact with its float32 products in a precision.
+
+    Raises:
+        UserError: What was rewritten cannot be exported.
+    """
+    if precision == "fp32":
+        return program
+    from optimize.flat_graph import FlatGraph
+    from optimize.samples import sample_requests
+    from optimize.tables.program import program_of
+
+    module = program.module(check_guards=False)
+    narrow_products(module, precision)
+    module.graph.set_codegen(torch.fx.graph.CodeGen())
+    users = frozenset(each.name for each in manifest.signature.user)
+
+    def sample(rows: int) -> Any:
+        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
+        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
+
+    return program_of(FlatGraph(module, manifest.inputs, users, sample), manifest)
+
+
 class _Narrowing:
     """Keeps what was narrowed already, so that nothing is twice."""
 
@@ -99,7 +129,8 @@ class _Narrowing:
         graph = self._module.graph
         if node.op == "get_attr":
             return self._constant(node)
-        if self._came_from_product(node):
+        if node.target is quantize_dequantize or self._came_from_product(node):
+            # Of what is rounded to 8 bits the range stays float32, the second of its arguments.
             first, *rest = node.args
             call = graph.call_function(
                 _operator(node), (self.narrowed(_node(first)), *rest), node.kwargs

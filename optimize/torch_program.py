@@ -37,6 +37,7 @@ def load_program(path: Path) -> ExportedProgram:
     """
     import torch
 
+    import optimize.fake_quantization.operator
     import optimize.kernels.operators  # noqa: F401 - a program may hold them
 
     try:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # The extra of rankserve that installs a library that it can do without.
-_EXTRAS = {"openvino": "openvino", "tensorrt": "gpu", "torch-tensorrt": "gpu"}
+_EXTRAS = {
+    "nvidia-modelopt": "modelopt",
+    "openvino": "openvino",
+    "tensorrt": "gpu",
+    "torch-tensorrt": "gpu",
+}
 # Distributions of the same library under other names: one of them is enough.
 _ALSO = {
     "onnxruntime": ("onnxruntime-gpu",),

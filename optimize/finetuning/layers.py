@@ -102,7 +102,7 @@ def round_layers(
         bits: In how many.
         seen: Columns by position that inputs' first limits are taken from.
     """
-    values = _inputs_of(module, {each.x for each in layers}, seen)
+    values = inputs_of(module, {each.x for each in layers}, seen)
     rounded: dict[Node, Node] = {}
     for number, each in enumerate(layers):
         if each.x not in rounded:
@@ -149,10 +149,16 @@ def cut_layers(module: GraphModule) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _inputs_of(
+def inputs_of(
     module: GraphModule, nodes: set[Node], seen: Iterable[Sequence[Tensor]]
 ) -> dict[Node, Tensor]:
-    """Return the values that nodes had, ``[values]`` each, an even draw where there are many."""
+    """Return the values that nodes had, ``[values]`` each, an even draw where there are many.
+
+    Args:
+        module: A graph.
+        nodes: Of it.
+        seen: Columns by position, several times.
+    """
     found: dict[Node, list[Tensor]] = {each: [] for each in nodes}
 
     class Recorder(torch.fx.Interpreter):

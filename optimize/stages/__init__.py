@@ -40,6 +40,7 @@ STAGES = {
     "prune_neurons": "optimize.stages.prune_neurons:PruneNeurons",
     "quantize_aware": "optimize.stages.quantize_aware:QuantizeAware",
     "quantize_dynamic": "optimize.stages.quantize_dynamic:QuantizeDynamic",
+    "quantize_program": "optimize.stages.quantize_program:QuantizeProgram",
     "quantize_static": "optimize.stages.quantize_static:QuantizeStatic",
     "quantize_tables": "optimize.stages.quantize_tables:QuantizeTables",
     "quantize_weights": "optimize.stages.quantize_weights:QuantizeWeights",

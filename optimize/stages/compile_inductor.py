@@ -55,6 +55,7 @@ class CompileInductor:
         "lookups.py",
         "flat_graph.py",
         "half_products.py",
+        "fake_quantization/*.py",
     )
     made_for_cpu: ClassVar[bool] = True
 
@@ -145,6 +146,8 @@ def compile_program(
 
 def program_for(artifact: Artifact, device: str) -> ExportedProgram:
     """Return what is compiled of an artifact, on a device: lookups and products as they will be."""
+    from optimize.fake_quantization.translating import in_plain_torch
+    from optimize.half_products import narrowed_program
     from optimize.lookups import rewrite_lookups
     from optimize.torch_program import load_program, program_on
 
@@ -152,32 +155,9 @@ def program_for(artifact: Artifact, device: str) -> ExportedProgram:
     program = load_program(artifact.model_path)
     if manifest.layout == "flat":
         program, _ = rewrite_lookups(program, manifest.signature, join=False)
-    precision = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
-    if precision != "fp32":
-        program = _narrowed(program, artifact, precision)
-    return program_on(program, device)
-
-
-def _narrowed(program: ExportedProgram, artifact: Artifact, precision: Any) -> ExportedProgram:
-    """Write the precision that buckets ask for into the program, as their runtime would."""
-    import torch
-
-    from optimize.flat_graph import FlatGraph
-    from optimize.half_products import narrow_products
-    from optimize.samples import sample_requests
-    from optimize.tables.program import program_of
-
-    manifest = artifact.manifest
-    module = program.module(check_guards=False)
-    narrow_products(module, precision)
-    module.graph.set_codegen(torch.fx.graph.CodeGen())
-    users = frozenset(each.name for each in manifest.signature.user)
-
-    def sample(rows: int) -> Any:
-        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
-        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
-
-    return program_of(FlatGraph(module, manifest.inputs, users, sample), manifest)
+    precision: Any = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
+    program = narrowed_program(program, manifest, precision)
+    return program_on(in_plain_torch(program), device)
 
 
 def _require_compiler() -> None:

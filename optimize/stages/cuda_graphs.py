@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from optimize.artifact import Artifact, copy_model
 from optimize.bucket_options import BucketOptions
+from optimize.gpu_graphs import precision_in
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class CudaGraphs(BucketOptions):
         "runtimes/static_buckets.py",
         "static_inputs.py",
         "half_products.py",
+        "fake_quantization/*.py",
         "buckets.py",
         "bucket_options.py",
         "padding.py",
@@ -72,7 +74,9 @@ class CudaGraphs(BucketOptions):
         copy_model(artifact, folder)
         manifest = replace(
             artifact.manifest,
-            precision=self.precision if self.precision != "fp32" else artifact.manifest.precision,
+            precision=artifact.manifest.precision
+            if self.precision == "fp32"
+            else precision_in(artifact.manifest.precision, self.precision),
             settings={SETTING: options.to_json()},
             notes=(*artifact.manifest.notes, f"cuda_graphs: {said}"),
         )

@@ -11,6 +11,8 @@ from rankers.errors import UserError, in_one_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch.export import ExportedProgram
+
     from optimize.artifact import Artifact, Manifest
     from optimize.static_inputs import Column
 
@@ -25,9 +27,11 @@ class TorchTensorrt(BucketOptions):
 
     Operators that TensorRT lacks run in torch between the engines, so nothing is refused for one of
     them; a plan of `build_tensorrt` is faster where the whole graph fits. What is written is a
-    library of AOTInductor: machine code, as trustworthy as whoever made it. int8 needs programs
-    that NVIDIA's Model Optimizer made, and is not offered here. Not run on a GPU yet.
-    Source: https://docs.pytorch.org/TensorRT/dynamo/dynamo_export.html
+    library of AOTInductor: machine code, as trustworthy as whoever made it. Layers that
+    `quantize_program` rounded become int8 or fp8, for which NVIDIA's Model Optimizer must be
+    installed (``nvidia-modelopt``): Torch-TensorRT converts its operator. Not run on a GPU yet.
+    Sources: https://docs.pytorch.org/TensorRT/dynamo/dynamo_export.html,
+    https://docs.pytorch.org/TensorRT/user_guide/shapes_precision/quantization.html
     """
 
     consumes: ClassVar[str] = "torch"
@@ -37,12 +41,14 @@ class TorchTensorrt(BucketOptions):
     code: ClassVar[tuple[str, ...]] = (
         "tensorrt/torch_options.py",
         "torch_program.py",
+        "half_products.py",
+        "fake_quantization/*.py",
         "buckets.py",
         "bucket_options.py",
     )
 
     precision: Literal["fp32", "fp16", "bf16"] = field(
-        default="fp16", metadata={"help": "that Torch-TensorRT's autocast narrows to"}
+        default="fp16", metadata={"help": "of matrix products; the rest stays float32"}
     )
     tf32: bool = field(
         default=False, metadata={"help": "float32 products in TF32: faster, three digits"}
@@ -70,11 +76,13 @@ class TorchTensorrt(BucketOptions):
         import torch
         import torch_tensorrt
 
+        from optimize.fake_quantization.translating import nvidias_in_torch, refuse_left_to_torch
+        from optimize.gpu_graphs import precision_in
         from optimize.runtimes.torch_tensorrt_library import SETTING
         from optimize.static_inputs import columns_of
         from optimize.tensorrt.builder import this_machine, timing_cache
         from optimize.tensorrt.torch_options import TorchBuildOptions, compile_options
-        from optimize.torch_program import load_program, program_on
+        from optimize.torch_program import program_on
 
         manifest = artifact.manifest
         if manifest.layout not in ("flat", "user_once"):
@@ -93,21 +101,23 @@ class TorchTensorrt(BucketOptions):
         told = compile_options(
             options, torch_tensorrt.__version__, timing_cache=str(timing_cache(target))
         )
-        if "autocast_low_precision_type" in told:
-            told["autocast_low_precision_type"] = getattr(
-                torch, told["autocast_low_precision_type"]
-            )
         columns = columns_of(manifest)
         usual = buckets.usual(self.histogram())
-        program = program_on(load_program(artifact.model_path), "cuda")
+        program = program_on(
+            program_for_tensorrt(artifact, self.precision, target.compute_capability), "cuda"
+        )
         inputs = [
             torch_tensorrt.Input(**each) for each in _shapes(columns, usual, buckets.greatest)
         ]
         samples = _samples(columns, usual)
         try:
-            compiled = torch_tensorrt.dynamo.compile(program, inputs=inputs, **told)
+            with nvidias_in_torch():
+                compiled = torch_tensorrt.dynamo.compile(program, inputs=inputs, **told)
+            refuse_left_to_torch(compiled)
             for path, kind in self._files(folder):
                 torch_tensorrt.save(compiled, str(path), output_format=kind, arg_inputs=samples)
+        except UserError:
+            raise
         except Exception as error:  # of two compilers: many kinds
             raise UserError(f"Torch-TensorRT cannot compile it: {in_one_line(error)}") from error
         setting = {
@@ -120,7 +130,9 @@ class TorchTensorrt(BucketOptions):
             manifest,
             format="torch_tensorrt",
             model=MODEL,
-            precision=self.precision if self.precision != "fp32" else manifest.precision,
+            precision=manifest.precision
+            if self.precision == "fp32"
+            else precision_in(manifest.precision, self.precision),
             requires={"torch": torch.__version__, "tensorrt": target.tensorrt},
             settings={SETTING: setting},
             notes=(*manifest.notes, f"{NAME}: TensorRT {target.tensorrt}, {said}"),
@@ -132,6 +144,24 @@ class TorchTensorrt(BucketOptions):
         if self.exported_program:
             saved.append((folder / PROGRAM, "exported_program"))
         return saved
+
+
+def program_for_tensorrt(
+    artifact: Artifact, precision: Literal["fp32", "fp16", "bf16"], compute_capability: str
+) -> ExportedProgram:
+    """Return an artifact's program as it is compiled: its products' types, its layers of 8 bits.
+
+    Raises:
+        UserError: It has layers of 8 bits, and the GPU does not multiply them or a library is
+            missing.
+    """
+    from optimize.fake_quantization.translating import for_tensorrt, refuse_gpu, types_in
+    from optimize.half_products import narrowed_program
+    from optimize.torch_program import load_program
+
+    program = load_program(artifact.model_path)
+    refuse_gpu(types_in(program), compute_capability)
+    return for_tensorrt(narrowed_program(program, artifact.manifest, precision))
 
 
 def _shapes(columns: tuple[Column, ...], usual: int, greatest: int) -> list[dict[str, Any]]:

@@ -12,8 +12,6 @@ from typing import Any, Literal
 from rankers.errors import UserError
 
 Precision = Literal["fp32", "fp16", "bf16"]
-# By torch's names.
-_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # From here on TensorRT 11 builds, whose networks are strongly typed without being told.
 _STRONGLY_TYPED = (2, 13)
 
@@ -23,7 +21,7 @@ class TorchBuildOptions:
     """How a program is compiled.
 
     Attributes:
-        precision: Of what Torch-TensorRT's autocast narrows; ``fp32`` leaves the program's types.
+        precision: Of matrix products; the program is written so, and types are the program's.
         tf32: Whether float32 products may be computed in TF32.
         version_compatible: Later versions of TensorRT run it.
         ampere_plus: Every GPU from Ampere on runs it.
@@ -54,7 +52,10 @@ class TorchBuildOptions:
 def compile_options(
     options: TorchBuildOptions, version: str, *, timing_cache: str
 ) -> dict[str, Any]:
-    """Return the keywords of ``torch_tensorrt.dynamo.compile``; types by their names in torch.
+    """Return the keywords of ``torch_tensorrt.dynamo.compile``.
+
+    None is about types: every value has the program's. Its autocast, in all three versions, narrows
+    whatever an operator reads, the IDs of lookups among it, which no lookup takes.
 
     Args:
         options: How it is compiled.
@@ -79,9 +80,4 @@ def compile_options(
     }
     if release < _STRONGLY_TYPED:
         found["use_explicit_typing"] = True
-    if options.precision != "fp32":
-        found |= {
-            "enable_autocast": True,
-            "autocast_low_precision_type": _TYPES[options.precision],
-        }
     return found

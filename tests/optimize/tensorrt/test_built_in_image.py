@@ -193,10 +193,14 @@ def test_the_image_builds_for_what_the_stage_would():
 class TestRecipe:
     def test_engines_are_measured_in_turn_and_gated_as_graphs_before(self):
         recipe = load_recipe("gpu-trt")
-        first, second, third, rival = (
-            [use.name for use in each.stages] for each in recipe.branches
+        branches = {each.name: [use.name for use in each.stages] for each in recipe.branches}
+        first, second, third = (
+            branches[f"engine, {each}"] for each in ("fp16", "int8 and fp16", "fp8 and fp16")
         )
-        assert rival == ["torch_tensorrt"]
+        assert branches["torch-tensorrt, fp16"] == ["torch_tensorrt"]
+        for kind in ("int8", "fp8"):
+            rival = branches[f"torch-tensorrt, {kind} and fp16"]
+            assert rival == ["quantize_program", "torch_tensorrt"]
         assert first[-2:] == ["half_precision", "build_tensorrt"]
         assert first.index("tensorrt_operators") < first.index("half_precision")
         assert [each for each in second if each not in first] == ["quantize_static"]

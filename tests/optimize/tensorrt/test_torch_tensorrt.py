@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from optimize.artifact import Artifact, ArtifactError
 from optimize.build import run_stage
@@ -13,7 +14,7 @@ from optimize.runtimes import open_predictor
 from optimize.runtimes.torch_tensorrt_library import SETTING, in_buckets, refuse_elsewhere
 from optimize.samples import sample_requests
 from optimize.stages import make_stage
-from optimize.stages.torch_tensorrt import _shapes
+from optimize.stages.torch_tensorrt import _shapes, program_for_tensorrt
 from optimize.static_inputs import columns_of
 from optimize.tensorrt.compatibility import Target
 from optimize.tensorrt.torch_options import TorchBuildOptions, compile_options
@@ -21,6 +22,7 @@ from optimize.torch_program import load_program
 from optimize.versions import missing_library
 from rankers.errors import UserError
 
+aten = torch.ops.aten
 H200 = Target("11.0.0.114", "NVIDIA H200", "9.0")
 
 
@@ -49,11 +51,10 @@ class TestOptions:
     def told(self, version="2.13.0", **options):
         return compile_options(TorchBuildOptions(**options), version, timing_cache="t.cache")
 
-    def test_types_are_the_programs_but_for_what_autocast_narrows(self):
-        assert not [each for each in self.told(precision="fp32") if "autocast" in each]
-        found = self.told(precision="bf16")
-        assert found["enable_autocast"] is True
-        assert found["autocast_low_precision_type"] == "bfloat16"
+    def test_types_are_the_programs(self):
+        for precision in ("fp32", "fp16", "bf16"):
+            found = self.told(precision=precision)
+            assert not [each for each in found if "autocast" in each or "precision" in each]
 
     @pytest.mark.parametrize(
         ("version", "said"), [("2.11.0", True), ("2.12.1+cu130", True), ("2.13.0", False)]
@@ -122,6 +123,23 @@ class TestLibrary:
 
 
 class TestStage:
+    @pytest.mark.parametrize("layout", ["flat", "user_once"])
+    def test_products_are_narrowed_and_ids_are_not(self, layout, programs):
+        """Torch-TensorRT's own autocast narrows IDs too, which lookups do not take."""
+        program = programs[layout]
+        narrowed = program_for_tensorrt(program, "fp16", "8.0")
+        products = [each for each in narrowed.graph.nodes if each.target is aten.linear.default]
+        assert products
+        assert all(each.meta["val"].dtype == torch.float16 for each in products)
+        for each in narrowed.graph.nodes:
+            if each.target is aten.embedding.default:
+                assert each.args[1].meta["val"].dtype == torch.int64
+        columns = program.manifest.columns_of(sample_requests(program.manifest.signature, [5, 1]))
+        with torch.no_grad():
+            given = [torch.from_numpy(columns[name]) for name in program.manifest.inputs]
+            found = narrowed.module()(*given).numpy()
+        np.testing.assert_allclose(found, open_predictor(program)(columns), atol=5e-3)
+
     def test_without_torch_tensorrt_what_to_install_is_said(self, programs, store):
         if missing_library(["torch-tensorrt"]) is None:
             pytest.skip("Torch-TensorRT is installed")
