@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bench.cli import main
 from bench.results_file import load_results
 
 pytestmark = pytest.mark.end_to_end
@@ -16,18 +18,22 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = Path(os.environ.get("RANKSERVE_SAMPLE_DATA", ROOT.parent / "shared" / "data"))
 
 
-def demo(build, *arguments):
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "bench", "demo", "--requests", "40", "--measured", "100"),
-            *("--build", str(build / "demo"), "--repository", str(build / "models"), "--json"),
-            *("--rivals", "", *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+def command(build, *more):
+    return [
+        *("demo", "--requests", "40", "--measured", "100", "--build", str(build / "demo")),
+        *("--repository", str(build / "models"), "--json", "--rivals", "", *more),
+    ]
+
+
+def demo(build, *more):
+    """Run it as a person does."""
+    given = [sys.executable, "-m", "bench", *command(build, *more)]
+    return subprocess.run(given, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def demo_here(build, *more):
+    """Run its command in this process; the server is one of its own all the same."""
+    return CliRunner().invoke(main, command(build, *more))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +79,8 @@ class TestOnDrawnRows:
         assert "http://" not in page.replace("http://www.w3.org", "")
 
     def test_a_second_demo_trains_and_converts_nothing(self, summary, build):
-        done = demo(build, "--rows", "20000")
-        assert done.returncode == 0, done.stderr
+        done = demo_here(build, "--rows", "20000")
+        assert done.exit_code == 0, done.stderr
         assert "from the cache" in done.stderr
         again = json.loads(done.stdout)
         assert all(stage["cached"] for stage in again["run"]["stages"])
@@ -103,7 +109,7 @@ def test_bad_data_is_one_line_and_exit_code_2(tmp_path, content, said):
     path = tmp_path / "rows.csv"
     if content:
         path.write_text(content)
-    done = demo(tmp_path, "--data", str(path))
-    assert done.returncode == 2
+    done = demo_here(tmp_path, "--data", str(path))
+    assert done.exit_code == 2
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
