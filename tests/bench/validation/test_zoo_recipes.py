@@ -12,6 +12,7 @@ from bench.environment import environment
 from bench.validation.zoo_recipes import (
     GPU_RECIPES,
     KIND,
+    PRUNED_RECIPES,
     RECIPES,
     TABLE_RECIPES,
     main,
@@ -27,9 +28,10 @@ COMMITTED = {
     name: recipes
     for name, recipes in {
         "zoo-recipes.json": RECIPES,
+        "zoo-recipes-pruned.json": PRUNED_RECIPES,
         "zoo-recipes-gpu.json": GPU_RECIPES,
     }.items()
-    if name == "zoo-recipes.json" or (RESULTS / name).exists()
+    if "gpu" not in name or (RESULTS / name).exists()
 }
 
 
