@@ -14,6 +14,7 @@ from torch import nn
 from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.fake_quantization.operator import quantize_dequantize
+from optimize.fake_quantization.placing import _learnt
 from optimize.fake_quantization.ranges import held_exactly
 from optimize.fake_quantization.translating import types_in
 from optimize.runtimes import open_predictor
@@ -192,6 +193,22 @@ class TestLayers:
         found = [*report_of(made)["inputs"].values()]
         assert found == held_exactly(torch.tensor(learnt)).tolist()
         assert made.manifest.notes[-1].endswith("ranges of 2 inputs as they were learnt")
+
+    @pytest.mark.parametrize(
+        ("cut", "found"),
+        [
+            ((-3.0, 2.0), 3.0),
+            ((0.0, 2.0), 2.0),
+            ((0.5, 2.0), None),
+            ((-3.0,), None),
+            ((0, 5), None),
+        ],
+    )
+    def test_a_cut_is_a_range_if_it_has_two_ends_around_zero(self, cut, found):
+        graph = torch.fx.Graph()
+        assert _learnt(graph.call_function(aten.clamp.default, (graph.placeholder("x"), *cut))) == (
+            found
+        )
 
 
 class TestOptions:
