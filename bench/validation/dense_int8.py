@@ -168,6 +168,23 @@ def describe_gates(name: str, forms: dict[str, Any]) -> str:
     return f"{name}, trained: {'; '.join(said)}"
 
 
+def row(name: str, one: dict[str, Any], judged: dict[str, Any]) -> str:
+    """Return a row of the table in docs/quantization-dense.md.
+
+    Args:
+        name: Of the ranker.
+        one: What `speed` found.
+        judged: What `gates` found on the trained ranker of that name.
+    """
+    told = []
+    for form in INT8:
+        found = one["times_as_fast_at_p50"][form]
+        said = f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+        told.append(said if judged[form]["passed"] else f"{said}, cannot tell")
+    asked = f"{ASKED[name][1]:g}"
+    return f"| `{name}` | {one['candidates']} | {asked} | {' | '.join(told)} |"
+
+
 @click.group(cls=CommandLine, invoke_without_command=True)
 @click.option(
     "--ranker",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import layered_rankers
 import pytest
 
 from bench.validation import dense_int8
 from bench.validation.dense_int8 import (
+    ASKED,
     FORMS,
     FP32,
     INT8,
     describe_gates,
     describe_speed,
     fastest_int8,
+    row,
 )
 from bench.validation.result import earlier
 from rankers.errors import UserError
 
+ROOT = Path(__file__).parents[3]
 RANKER = f"{layered_rankers.FILE}:plain"
 
 
@@ -79,3 +83,23 @@ def test_another_result_is_not_added_to(tmp_path):
     out.write_text('{"kind": "a", "environment": {"cpu": "Slide Rule"}}')
     with pytest.raises(UserError, match="another environment"):
         earlier(out, {"kind": "a"})
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return json.loads((ROOT / "bench/results/validation/dense-int8.json").read_text())
+
+
+def test_a_form_that_passes_its_gates_is_as_fast_as_asked_on_every_ranker(committed):
+    assert committed["speed"].keys() == committed["gates"].keys() == ASKED.keys()
+    for name, (candidates, asked) in ASKED.items():
+        one, judged = committed["speed"][name], committed["gates"][name]
+        assert one["candidates"] == candidates
+        speeds = [one["times_as_fast_at_p50"][form] for form in INT8 if judged[form]["passed"]]
+        assert max(each["low"] for each in speeds) >= asked
+
+
+def test_the_page_on_dense_layers_has_these_figures(committed):
+    page = (ROOT / "docs" / "quantization-dense.md").read_text()
+    rows = [row(name, one, committed["gates"][name]) for name, one in committed["speed"].items()]
+    assert [each for each in rows if each not in page] == []
