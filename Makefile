@@ -28,10 +28,9 @@ $(READY): pyproject.toml .ci/install-torch .ci/install-torchrec
 demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (DATA=criteo.tsv for real rows)
 	@$(BIN)/python -m bench demo $(if $(DATA),--data $(DATA))
 
-# Two files of tests at a time, each with one thread for torch: nothing asserted there is a time. Gates
-# ask for a thread for each core, which wait for each other by spinning: hence the limit.
+# Two files of tests at a time, each with one thread: nothing asserted there is a time.
 test: lint ## Lint, types, tests (WORKERS=2 at a time)
-	@OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
 		--dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff and mypy

@@ -52,7 +52,7 @@ def open_predictor(
     Args:
         artifact: What `optimize.artifact.open_artifact` returned.
         device: ``cpu``, or ``cuda`` where the runtime can.
-        threads: For one call; by default what its settings say, or one for each physical core.
+        threads: For one call; by default by `default_threads`.
 
     Raises:
         UserError: No runtime opens the format, its library is not installed, the device is not to
@@ -74,8 +74,16 @@ def open_predictor(
 
 
 def default_threads(artifact: Artifact) -> int:
-    """Return how many threads a call has where nobody says."""
-    return artifact.manifest.settings.get("threads") or physical_cores()
+    """Return how many threads a call has where nobody says.
+
+    That is what its settings say, else the number in OMP_NUM_THREADS, as for torch itself, else one
+    for each physical core.
+    """
+    import os
+
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    limit = int(said) if said.isdigit() and int(said) > 0 else physical_cores()
+    return artifact.manifest.settings.get("threads") or limit
 
 
 def physical_cores() -> int:

@@ -170,10 +170,16 @@ class TestSettings:
         columns = graph.manifest.columns_of(requests)
         np.testing.assert_array_equal(open_predictor(made)(columns), open_predictor(graph)(columns))
 
-    def test_threads_are_those_asked_for_then_the_artifacts_own(self, programs, store):
+    def test_threads_are_the_artifacts_own_or_the_environments_or_the_cores(
+        self, programs, store, monkeypatch
+    ):
         graph = convert(programs["flat"], WAYS["onnx"], store)
+        made = run_stage("onnx_session", {"threads": 7}, graph, store)
+        for said, threads in (("5", 5), ("0", physical_cores()), ("4,3", physical_cores())):
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+            assert (default_threads(graph), default_threads(made)) == (threads, 7)
+        monkeypatch.delenv("OMP_NUM_THREADS")
         assert default_threads(graph) == physical_cores()
-        assert default_threads(run_stage("onnx_session", {"threads": 7}, graph, store)) == 7
 
     def test_what_a_stage_converts_does_not_inherit_them(self, programs, store):
         graph = run_stage(
