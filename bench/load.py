@@ -228,9 +228,8 @@ def _run(
 ) -> LoadResult:
     """Start the workers, warm them up, let them begin together, and gather what they did.
 
-    One alone works in this thread, which has called the target before: OpenMP keeps a team for each
-    thread that ever computed, and when all teams together are more than the cores, their threads
-    sleep between loops, which makes programs of torch and AOTInductor several times slower.
+    One alone works in this thread, which tried the target: OpenMP has a team for each that ever
+    computed, and with more threads in all than cores they sleep between loops, not spin.
     """
     workers = len(crew)
     if workers < 1 or not crew[0].requests:

@@ -23,15 +23,10 @@ from rankers.zoo.catalogue import ZOO
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "bench" / "results" / "validation"
-# Those for a GPU are in a file of their own, once the zoo went through them.
 COMMITTED = {
-    name: recipes
-    for name, recipes in {
-        "zoo-recipes.json": RECIPES,
-        "zoo-recipes-pruned.json": PRUNED_RECIPES,
-        "zoo-recipes-gpu.json": GPU_RECIPES,
-    }.items()
-    if "gpu" not in name or (RESULTS / name).exists()
+    "zoo-recipes.json": RECIPES,
+    "zoo-recipes-pruned.json": PRUNED_RECIPES,
+    "zoo-recipes-gpu.json": GPU_RECIPES,
 }
 
 
@@ -49,6 +44,13 @@ def test_every_ranker_went_through_every_recipe(name):
 
 def test_tables_in_int8_pass_their_gates_on_every_ranker(rankers):
     assert all(each[TABLE_RECIPES["int8"]]["passed"] for each in rankers.values())
+
+
+def test_half_precision_for_gpus_passes_on_every_ranker():
+    found = json.loads((RESULTS / "zoo-recipes-gpu.json").read_text())["rankers"]
+    for name, each in found.items():
+        assert each["gpu-fp16"]["passed"], name
+        assert each["gpu-fp16"]["stages"]["half_precision"] == "kept"
 
 
 def test_the_page_on_quantization_has_these_figures(rankers):
