@@ -41,6 +41,9 @@ class CompileInductor:
     runs on CPUs that have the instruction sets in the manifest, and it is as trustworthy as whoever
     made it, since nothing but its checksum can be examined (docs/runtimes.md).
 
+    On a CPU its products are MKL's or OpenBLAS's, which take any number of candidates alike.
+    Inductor's own choice, oneDNN with packed weights, makes a kernel for each number and layer.
+
     After `cuda_graphs` its buckets stay: one library for any number of rows runs in each of them,
     in static buffers, with one copy there and one back, as a CUDA graph where the device is
     ``cuda`` (docs/gpu.md).
@@ -64,11 +67,21 @@ class CompileInductor:
     )
 
     freezing: bool = field(
-        default=True,
-        metadata={"help": "on cpu: weights are constants, laid out as the kernels read them"},
+        default=True, metadata={"help": "on cpu: weights are constants of the code"}
+    )
+    pack_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "on cpu: products by oneDNN, which makes its code anew for each number of "
+            "candidates; for requests of few different sizes"
+        },
     )
     max_autotune: bool = field(
-        default=False, metadata={"help": "try several kernels for each matrix product; slower"}
+        default=False,
+        metadata={
+            "help": "try several kernels for each matrix product; compiles for longer; on cpu "
+            "weights are packed"
+        },
     )
 
     @property
@@ -89,6 +102,7 @@ class CompileInductor:
             folder / MODEL,
             device=self.device,
             freezing=self.freezing,
+            pack_weights=self.pack_weights,
             max_autotune=self.max_autotune,
         )
         manifest = artifact.manifest
@@ -110,6 +124,7 @@ def compile_program(
     *,
     device: str,
     freezing: bool = True,
+    pack_weights: bool = False,
     max_autotune: bool = False,
 ) -> dict[str, str]:
     """Compile a program that is on its device into a ``.pt2`` package.
@@ -128,6 +143,8 @@ def compile_program(
     configs: dict[str, Any] = {
         "freezing": freezing and device == "cpu",
         "max_autotune": max_autotune,
+        # Inductor's own kernels, which autotuning tries, want packed weights as oneDNN's do.
+        "cpp.weight_prepack": pack_weights or max_autotune,
         # As many threads as the runtime is told, not as many as there were here.
         "cpp.dynamic_threads": True,
         "cpp.march": march,

@@ -126,6 +126,11 @@ class TestInductor:
         assert needed
         assert set(needed) <= set(environment().isa)
 
+    def test_products_take_any_number_of_rows_without_new_kernels(self, programs, store):
+        code = convert(programs["user_once"], WAYS["inductor"], store).model_path.read_bytes()
+        assert b"aoti_torch_cpu_addmm_out" in code
+        assert b"linear_pointwise" not in code  # oneDNN's, with packed weights
+
     def test_code_of_another_release_of_torch_is_not_loaded(self, programs, store):
         made = convert(programs["user_once"], WAYS["inductor"], store)
         requires = made.manifest.requires | {"torch": "2.0.0"}

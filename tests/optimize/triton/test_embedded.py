@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from served_counts import executions_of
 from tiny_ranker import make_artifact, make_request
-from tritonclient.grpc import service_pb2
 
 from client import InvalidRequest, RankerClient
 from optimize.runtimes import open_predictor
@@ -85,25 +85,19 @@ def joining(tmp_path_factory, start_server):
         yield client, open_predictor(artifact, threads=1)
 
 
-def executions(client):
-    statistics = client._fleet.endpoints[0].stub.ModelStatistics(
-        service_pb2.ModelStatisticsRequest(name="wide")
-    )
-    (model,) = statistics.model_stats
-    return model.inference_count, model.execution_count
-
-
 class TestRequestsAtOnce:
     def test_of_different_lengths_are_joined_and_each_gets_its_own_scores(self, joining):
         client, predictor = joining
         random = np.random.default_rng(0)
         requests = [make_request(random, int(n)) for n in random.integers(1, 400, 64)]
-        before = executions(client)
-        with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(client.rank, requests))
-        counts = np.subtract(executions(client), before)
-        assert counts[0] == 64
-        assert counts[1] < 48, "requests were not joined"
+        answers = []
+
+        def ask():
+            with ThreadPoolExecutor(16) as pool:
+                answers.extend(pool.map(client.rank, requests))
+
+        executed = executions_of(64, ask, client=client, model="wide")
+        assert executed < 48, "requests were not joined"
         for request, scores in zip(requests, answers, strict=True):
             np.testing.assert_allclose(scores, predictor(request.flat()), rtol=0, atol=1e-6)
 

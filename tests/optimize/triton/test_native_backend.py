@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from served_counts import executions_of
 from tiny_ranker import make_artifact, make_request
-from tritonclient.grpc import service_pb2
 
 from client import RankerClient
 from client.channel import open_channel
@@ -70,14 +71,6 @@ def served(tmp_path_factory, start_server):
         yield client, open_predictor(artifact, threads=1)
 
 
-def executions(client):
-    statistics = client._fleet.endpoints[0].stub.ModelStatistics(
-        service_pb2.ModelStatisticsRequest(name="wide")
-    )
-    (model,) = statistics.model_stats
-    return model.inference_count, model.execution_count
-
-
 @pytest.mark.parametrize("candidates", [1, 2, 37, 700])
 def test_a_client_gets_the_scores_of_the_flat_graph(served, candidates):
     client, predictor = served
@@ -91,17 +84,14 @@ def test_requests_of_one_size_are_joined_and_others_are_not(served):
 
     def ask(sizes):
         requests = [make_request(random, size) for size in sizes]
-        before = executions(client)
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(client.rank, requests))
         for request, scores in zip(requests, answers, strict=True):
             np.testing.assert_allclose(scores, predictor(request.flat()), rtol=0, atol=1e-6)
-        requested, executed = np.subtract(executions(client), before)
-        assert requested == len(sizes)
-        return executed
 
-    assert ask([200] * 32) < 24
-    assert ask(range(1, 33)) == 32
+    alike, different = partial(ask, [200] * 32), partial(ask, range(1, 33))
+    assert executions_of(32, alike, client=client, model="wide") < 24
+    assert executions_of(32, different, client=client, model="wide") == 32
 
 
 def test_the_queue_is_bounded(served):
