@@ -123,8 +123,19 @@ def run_branches(
     )
 
 
+def libraries(branch: Branch) -> tuple[str, ...]:
+    """Return the distributions that a branch's stages need, also for what stages before did."""
+    named: list[str] = []
+    for place, use in enumerate(branch.stages):
+        named += use.stage.needs
+        after: Mapping[str, tuple[str, ...]] = getattr(use.stage, "needs_after", {})
+        for each in branch.stages[:place]:
+            named += after.get(each.name, ())
+    return tuple(named)
+
+
 def _run_branch(branch: Branch, source: Artifact, steps: Steps) -> BranchResult:
-    missing = missing_library(name for use in branch.stages for name in use.stage.needs)
+    missing = missing_library(libraries(branch))
     missing = missing or unmet_device((use.stage for use in branch.stages), steps.device)
     if missing:
         return BranchResult(branch.name, "skipped", missing)

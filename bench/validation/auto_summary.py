@@ -89,6 +89,19 @@ def describe(name: str, one: Mapping[str, Any]) -> str:
     )
 
 
+def row(name: str, one: Mapping[str, Any]) -> str:
+    """Return a row of the table in docs/runtimes.md."""
+    cells = []
+    for kept in _CHOSEN:
+        cells.append(one["kept"][kept])
+        cells += [_interval_text(times_as_fast(one, kept, rival)) for rival in ASKED]
+    return f"| `{name}` | {' | '.join(cells)} |"
+
+
+def _interval_text(ratio: Mapping[str, float] | None) -> str:
+    return "" if ratio is None else "{value:.2f} ({low:.2f} to {high:.2f})".format(**ratio)
+
+
 def _p50(targets: Mapping[str, Any], name: str) -> float:
     return float(targets[name]["p50_ms"])
 

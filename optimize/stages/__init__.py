@@ -68,6 +68,9 @@ class Stage(Protocol):
     that needs more of a library than that it is installed has a method ``unmet()``: a line about
     what is missing, or None.
 
+    One that needs another distribution where a certain stage came before it names both in
+    ``needs_after``, so that a branch without it is skipped before anything is made.
+
     One whose options name files has a property ``reads`` with their paths: what is in them is part
     of the cache key. One that makes its result for the CPU at hand has ``made_for_cpu = True``: so
     are the CPU's instruction sets. One that is all that tells a branch from another has

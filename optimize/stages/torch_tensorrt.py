@@ -37,6 +37,7 @@ class TorchTensorrt(BucketOptions):
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch_tensorrt"
     needs: ClassVar[tuple[str, ...]] = ("torch-tensorrt", "tensorrt", "torch")
+    needs_after: ClassVar[dict[str, tuple[str, ...]]] = {"quantize_program": ("nvidia-modelopt",)}
     devices: ClassVar[tuple[str, ...]] = ("cuda",)
     code: ClassVar[tuple[str, ...]] = (
         "tensorrt/torch_options.py",

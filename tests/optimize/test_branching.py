@@ -9,7 +9,7 @@ import torch
 
 from optimize.artifact import Artifact
 from optimize.branches import Branch, MeasureOptions
-from optimize.branching import run_branches
+from optimize.branching import libraries, run_branches
 from optimize.children import default_limits
 from optimize.pipeline import run_recipe
 from optimize.recipe import Recipe, StageUse, load_recipe
@@ -120,6 +120,12 @@ def test_a_missing_library_skips_the_branch_and_says_how_to_install_it(captured)
         chosen.branches[0].reason == "no-such-library is not installed: pip install no-such-library"
     )
     assert not steps.asked
+
+
+def test_what_a_stage_needs_after_another_is_known_before_anything_is_made():
+    branches = {each.name: each for each in load_recipe("gpu-trt").branches}
+    assert "nvidia-modelopt" in libraries(branches["torch-tensorrt, int8 and fp16"])
+    assert "nvidia-modelopt" not in libraries(branches["torch-tensorrt, fp16"])
 
 
 def test_what_cannot_be_deployed_is_refused_with_the_best_that_can(onnx_artifact, tmp_path):
