@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from optimize.static_inputs import columns_of
 from rankers.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from optimize.runtimes import Predictor
     from rankers.requests import Array, Columns
 
@@ -54,18 +58,36 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
         raise ArtifactError(
             f"{artifact.model_path}: AOTInductor cannot load it: {in_one_line(error)}"
         ) from error
+    program = by_place(model)
     if buckets is not None:
         options = GraphOptions(**buckets | {"compile": False})
-        return GraphPredictor(model, columns_of(manifest), options, device=device)
+        return GraphPredictor(program, columns_of(manifest), options, device=device)
     names = manifest.inputs
 
     def predict(inputs: Columns) -> Array:
         with torch.inference_mode():
             columns = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names]
-            scores: Array = model(*(each.to(device) for each in columns)).cpu().numpy()
+            if device != "cpu":
+                columns = [each.to(device) for each in columns]
+            scores: Array = program(*columns).cpu().numpy()
         return scores
 
     return predict
+
+
+def by_place(model: Any) -> Callable[..., Tensor]:
+    """Return a loaded library as a function of its inputs by place, with one result.
+
+    Called itself, it reads in each call, from text, how arguments and results are nested; here
+    neither are. For a small ranker that is a good part of a request.
+    """
+    run = model.loader.boxed_run
+
+    def call(*inputs: Tensor) -> Tensor:
+        (scores,) = run([*inputs])
+        return cast("Tensor", scores)
+
+    return call
 
 
 def _refuse_other_gpu(artifact: Artifact) -> None:

@@ -47,13 +47,15 @@ def open_artifact(artifact: Artifact, *, device: str, threads: int) -> Predictor
     import torch_tensorrt  # noqa: F401 - registers the operator that runs engines
     from torch import _inductor as inductor
 
+    from optimize.runtimes.inductor import by_place
+
     try:
         library = inductor.aoti_load_package(str(artifact.model_path))
     except Exception as error:
         raise ArtifactError(
             f"{artifact.model_path}: AOTInductor cannot load it: {in_one_line(error)}"
         ) from error
-    return in_buckets(library, artifact.manifest, device=device)
+    return in_buckets(by_place(library), artifact.manifest, device=device)
 
 
 def check_library(manifest: Manifest, target: Target) -> list[Check]:
