@@ -56,7 +56,8 @@ def measure_variants(
         comparison = measure_interleaved(
             targets,
             workload,
-            Load(count=requests, warmup=20),
+            # Every size of request once: some runtimes prepare themselves for each.
+            Load(count=requests, warmup=len(workload.requests)),
             rounds=_ROUNDS,
             command="make demo",
         )
