@@ -24,17 +24,17 @@ class Rival:
     Attributes:
         name: What the table calls it.
         stage: What makes its artifact.
-        source: The step of the run whose artifact the stage reads.
+        sources: Steps of a run; the stage reads the artifact of the first that the run has.
     """
 
     name: str
     stage: str
-    source: str
+    sources: tuple[str, ...]
 
 
 RIVALS = {
-    "openvino": Rival("OpenVINO", "export_openvino", "export_onnx"),
-    "inductor": Rival("AOTInductor", "compile_inductor", "capture"),
+    "openvino": Rival("OpenVINO", "export_openvino", ("export_onnx",)),
+    "inductor": Rival("AOTInductor", "compile_inductor", ("user_once", "capture")),
 }
 
 
@@ -96,18 +96,19 @@ def _make(rival: Rival, run: Run, recipe: Recipe) -> Artifact:
     from optimize.verdicts import Verdict
     from rankers.files import new_folder
 
-    sources = {each.name: each.artifact.folder for each in run.results}
+    made = {each.name: each.artifact.folder for each in run.results}
 
     def child(*arguments: str) -> dict[str, Any]:
         logs = run.out / "logs" / f"{rival.stage}-{arguments[0]}"
         return run_child(arguments, logs=logs, limits=default_limits())
 
+    source = next(made[each] for each in rival.sources if each in made)
     store = str(run.out / ".cache")
-    said = child("stage", rival.stage, str(sources[rival.source]), "--store", store)
+    said = child("stage", rival.stage, str(source), "--store", store)
     artifact = open_artifact(Path(said["artifact"]))
     folder = run.out.parent / "rivals" / f"{rival.stage}-{artifact.key[:12]}"
     if not folder.is_dir():
-        against = ["--against", str(sources[CAPTURE])]
+        against = ["--against", str(made[CAPTURE])]
         limits = ["--limits", json.dumps(recipe.gates_json())]
         judged = child("gate", str(artifact.folder), *against, *limits)
         verdicts = tuple(Verdict(**each) for each in judged["verdicts"])
