@@ -1,10 +1,11 @@
 """``python -m bench.validation.auto_choice``: is the recipe ``auto`` right about what is fastest?
 
 Each ranker of the zoo goes through the recipe, and through its flat branches alone. What it kept is
-then measured again, with requests of one size, against each branch's artifact, the trained module
-in eager torch and ``torch.compile``: in turn, in drawn order, and opened anew in several processes,
-for one artifact opened twice is often a few per cent from itself. The artifact that was kept runs
-twice, as ``auto`` and under its branch's name: how far the two are apart is noise.
+then measured again, with requests of one size and the recipe's threads, against each branch's
+artifact, the trained module in eager torch and ``torch.compile``: in turn, in drawn order, and
+opened anew in several processes, for one artifact opened twice is often a few per cent from itself.
+The artifact that was kept runs twice, as ``auto`` and under its branch's name: how far the two are
+apart is noise.
 
 What is done stays in ``--work`` and ``--out``: a run that was cut goes on, and a ranker at a time
 can be measured.
@@ -57,27 +58,36 @@ def choose_artifacts(checkpoint: str, recipe: Recipe, folder: Path) -> tuple[Run
     return run_recipe(checkpoint, recipe, folder, limits=default_limits()), flat
 
 
-def opened_targets(run: Run, flat: Run, checkpoint: str) -> tuple[Opened, ...]:
+def opened_targets(
+    run: Run, flat: Run, checkpoint: str, threads: int | None = None
+) -> tuple[Opened, ...]:
     """Return what is measured of a ranker: what was kept, each branch's artifact, eager torch."""
     if run.chosen is None or flat.chosen is None or run.branches is None:
         raise AssertionError("the simplest branch that passed is kept")
     built = [each for each in run.branches.branches if each.artifact is not None]
     kept = {AUTO: run.chosen, FLAT: flat.chosen}
     return (
-        *(Opened(name, str(each.folder)) for name, each in kept.items()),
-        *(Opened(each.name, str(each.artifact.folder)) for each in built if each.artifact),
-        Opened(EAGER, checkpoint),
+        *(Opened(name, str(each.folder), threads) for name, each in kept.items()),
+        *(Opened(each.name, str(each.artifact.folder), threads) for each in built if each.artifact),
+        Opened(EAGER, checkpoint, threads),
     )
 
 
 def measure_choice(
-    run: Run, flat: Run, checkpoint: str, *, candidates: int, openings: int, seconds: float
+    run: Run,
+    flat: Run,
+    checkpoint: str,
+    *,
+    candidates: int,
+    openings: int,
+    seconds: float,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Measure what was kept against all else; return it JSON-ready."""
     from bench.compare import compare_rounds
 
     busy = load_average()
-    targets = opened_targets(run, flat, checkpoint)
+    targets = opened_targets(run, flat, checkpoint, threads)
     found = measure_openings(
         targets, checkpoint, candidates=candidates, openings=openings, seconds=seconds
     )
@@ -90,6 +100,7 @@ def measure_choice(
     return {
         "candidates": candidates,
         "openings": openings,
+        "threads": threads,
         "load_average": busy,
         "kept": {AUTO: _kept(run), FLAT: _kept(flat)},
         "branches": {
@@ -148,19 +159,24 @@ def main(
 
     settings = f"--recipe {recipe} --candidates {candidates} --openings {openings}"
     command = f"python -m bench.validation.auto_choice --work build/zoo {settings}"
+    asked = load_recipe(recipe)
     found = earlier(out, {"kind": KIND, "command": command}).get("rankers", {})
     for name in rankers:
         if name in found:
             continue
         checkpoint = str(trained(name, work))
-        run, flat = choose_artifacts(
-            checkpoint, load_recipe(recipe), work / f"{name}-{Path(recipe).stem}"
-        )
+        run, flat = choose_artifacts(checkpoint, asked, work / f"{name}-{Path(recipe).stem}")
         if choose_only:
             click.echo(f"{name}: kept {_kept(run)}; of the flat, {_kept(flat)}", err=as_json)
             continue
         found[name] = measure_choice(
-            run, flat, checkpoint, candidates=candidates, openings=openings, seconds=seconds
+            run,
+            flat,
+            checkpoint,
+            candidates=candidates,
+            openings=openings,
+            seconds=seconds,
+            threads=asked.measure.threads,
         )
         click.echo(describe(name, found[name]), err=as_json)
         hand_over(_result(command, found), out, as_json=False)

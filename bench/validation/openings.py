@@ -33,10 +33,13 @@ class Opened:
     Attributes:
         name: What the result calls it.
         spec: As `bench.targets.open_target` takes it.
+        threads: Of one call; by default one for each physical core. Programs of torch that are open
+            in one process share the last one's.
     """
 
     name: str
     spec: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def _measure(
 
     log = load_ranker(requests_of).evaluation
     workload = draw_workload(log, candidates=candidates, distinct=_DISTINCT, seed=seed)
-    opened = [_Named(open_target(each.spec), each.name) for each in targets]
+    opened = [_Named(open_target(each.spec, threads=each.threads), each.name) for each in targets]
     each_s = sum(_usual_seconds(target, workload) for target in opened)
     count = max(_ROUNDS, min(_MOST_REQUESTS, int(seconds / each_s)))
     load = Load(count=count, warmup=max(3, int(_WARMUP_SHARE * count)), seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,10 +17,13 @@ from bench.validation.auto_choice import (
     main,
     measure_choice,
 )
-from bench.validation.auto_summary import EAGER, describe, faster_than_kept, summarize
+from bench.validation.auto_summary import EAGER, describe, faster_than_kept, row, summarize
 from optimize.branching import BranchResult, Chosen
 from optimize.recipe import load_recipe
 from optimize.run import Run
+from rankers.zoo.catalogue import ZOO
+
+ROOT = Path(__file__).parents[3]
 
 
 def ratio(target, value, *, quantile=0.5, baseline=AUTO, spread=0.01):
@@ -110,3 +114,28 @@ def test_a_ranker_that_is_measured_already_is_not_measured_again(tmp_path):
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 2
     assert "another command" in refused.output
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return json.loads((ROOT / "bench/results/validation/auto-choice.json").read_text())
+
+
+def test_every_ranker_of_the_zoo_was_measured_undisturbed(committed):
+    assert committed["rankers"].keys() == ZOO.keys()
+    for one in committed["rankers"].values():
+        assert one["measured"]["disturbed"] == []
+
+
+def test_nothing_is_faster_than_what_auto_kept(committed):
+    assert {x: faster_than_kept(each) for x, each in committed["rankers"].items()} == {
+        name: [] for name in ZOO
+    }
+
+
+def test_the_page_on_runtimes_has_these_figures(committed):
+    page = (ROOT / "docs" / "runtimes.md").read_text()
+    rows = [row(name, each) for name, each in committed["rankers"].items()]
+    means = summarize(committed["rankers"])["speeds"]
+    rows += [f"{each['geometric_mean']:.2f}" for each in means.values()]
+    assert [each for each in rows if each not in page] == []
