@@ -4,7 +4,7 @@ Artifacts are measured with one thread a call and with one for each physical cor
 machine and beside as many busy processes as there are cores. OpenMP's threads, which torch and
 AOTInductor's code use, wait for each other by spinning: one that has no core holds up all of them.
 
-    python -m bench.validation.shared_cores RANKER ARTIFACT... --out FILE
+    python -m bench.validation.shared_cores --ranker R --artifact FOLDER --out FILE
 """
 
 from __future__ import annotations
@@ -111,8 +111,15 @@ def row(one: dict[str, Any]) -> str:
 
 
 @click.group(cls=CommandLine, invoke_without_command=True)
-@click.argument("ranker")
-@click.argument("artifacts", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--ranker", required=True, help="Whose evaluation requests are sent.")
+@click.option(
+    "--artifact",
+    "artifacts",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="What is measured; several are allowed.",
+)
 @click.option("--candidates", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=5, show_default=True)
@@ -147,7 +154,7 @@ def main(
     result = {
         "kind": KIND,
         "schema": 1,
-        "command": f"python -m bench.validation.shared_cores RANKER ARTIFACT... {settings}",
+        "command": f"python -m bench.validation.shared_cores {settings}",
         "environment": environment().to_json(),
         "cores": physical_cores(),
         "candidates": candidates,
