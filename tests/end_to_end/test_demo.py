@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from in_process import children_in_this_process
 
 from bench.cli import main
 from bench.results_file import load_results
@@ -80,8 +79,7 @@ class TestOnDrawnRows:
         assert "http://" not in page.replace("http://www.w3.org", "")
 
     def test_a_second_demo_trains_and_converts_nothing(self, summary, build):
-        with children_in_this_process():
-            done = demo_here(build, "--rows", "20000")
+        done = demo_here(build, "--rows", "20000")
         assert done.exit_code == 0, done.stderr
         assert "from the cache" in done.stderr
         again = json.loads(done.stdout)
