@@ -55,7 +55,7 @@ class TestOpenLoop:
         several = () if processes == 1 else ("--processes", processes)
         # A slow machine answers late, but an open loop sends all the same.
         done, figures, rows = locust(
-            "--rate", 80, "--run-time", "3s", "--slo", 60_000, "--streams", 2, *several
+            "--rate", 60, "--run-time", "4s", "--slo", 60_000, "--streams", 2, *several
         )
         assert done.returncode == 0, done.stderr
         assert figures["failed"] == 0
@@ -203,7 +203,7 @@ def test_sends_the_load_that_bench_run_sends(tiny_server):
         locust_agreement.main,
         [
             *(f"grpc://{tiny_server.grpc_url}/tiny", "--json"),
-            *("--seconds", "2", "--rounds", "2", "--rate", "80"),
+            *("--seconds", "3", "--rounds", "2", "--rate", "60"),
         ],
     )
     assert done.exit_code == 0, done.output
