@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,29 +31,17 @@ def tiny_artifact(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def start_server():
-    """Serve a repository on free ports: ``with start_server(repository) as server``.
-
-    Its end takes seconds. With ``wait=False`` it comes while other tests run: for servers whose
-    ports, files and processes nobody looks at afterwards.
-    """
+    """Serve a repository on free ports: ``with start_server(repository) as server``."""
     from optimize.triton.embedded import serve
 
-    with ThreadPoolExecutor(thread_name_prefix="server-end") as pool:
-        ends = []
+    @contextmanager
+    def start(repository, **options):
+        ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+        log_file = repository.parent / "triton.log"
+        with serve(repository, **ports | {"log_file": log_file} | options) as server:
+            yield server
 
-        @contextmanager
-        def start(repository, *, wait=True, **options):
-            ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-            log_file = repository.parent / "triton.log"
-            with ExitStack() as stack:
-                serving = serve(repository, **ports | {"log_file": log_file} | options)
-                yield stack.enter_context(serving)
-                if not wait:
-                    ends.append(pool.submit(stack.pop_all().close))
-
-        yield start
-        for each in ends:
-            each.result()
+    return start
 
 
 @pytest.fixture(scope="session")

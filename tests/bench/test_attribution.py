@@ -26,9 +26,8 @@ def tracing_server(tiny_artifact, start_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("traced")
     options = ServingOptions(max_candidates=2000, queue_timeout_ms=30_000)
     deploy(tiny_artifact, folder / "models", "tiny", options=options)
-    traces = folder / "trace.json"
-    with start_server(folder / "models", trace_file=traces, wait=False) as server:
-        yield server, traces
+    with start_server(folder / "models", trace_file=folder / "trace.json") as server:
+        yield server, folder / "trace.json"
 
 
 @pytest.mark.end_to_end

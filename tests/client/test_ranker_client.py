@@ -214,7 +214,7 @@ def slow_server(start_server, tmp_path_factory):
     slow = make_artifact(folder / "slow", hidden=4096)
     options = ServingOptions(instances=2, max_batch_size=1, queue_size=2, queue_timeout_ms=60_000)
     deploy(slow, folder / "models", "slow", options=options)
-    with start_server(folder / "models", wait=False) as server:
+    with start_server(folder / "models") as server:
         yield server
 
 
@@ -300,7 +300,7 @@ def test_a_version_with_grown_tables_is_noticed(start_server, tmp_path, random):
     deploy(half, tmp_path / "models", "tiny")
     request = make_request(random, 200)
     with (
-        start_server(tmp_path / "models", wait=False) as server,
+        start_server(tmp_path / "models") as server,
         RankerClient(server.grpc_url, "tiny", timeout_s=30) as client,
     ):
         with pytest.raises(InvalidRequest, match="IDs run from 0 to 49"):

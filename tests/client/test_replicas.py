@@ -26,7 +26,7 @@ def two_servers(start_server, tiny_artifact, tmp_path):
     options = ServingOptions(queue_timeout_ms=30_000, warm_up_candidates=(1,))
     deploy(tiny_artifact, tmp_path / "models", "tiny", options=options)
     with (
-        start_server(tmp_path / "models", log_file=tmp_path / "one.log", wait=False) as one,
+        start_server(tmp_path / "models", log_file=tmp_path / "one.log") as one,
         ExitStack() as stack,
     ):
         two = stack.enter_context(start_server(tmp_path / "models", log_file=tmp_path / "two.log"))
@@ -80,9 +80,7 @@ def test_a_replica_that_dies_stops_or_comes_back_costs_no_answer(
         stack.close()
         port = int(two.grpc_url.rsplit(":", 1)[1])
         stack.enter_context(
-            start_server(
-                tmp_path / "models", grpc_port=port, log_file=tmp_path / "three.log", wait=False
-            )
+            start_server(tmp_path / "models", grpc_port=port, log_file=tmp_path / "three.log")
         )
         until(lambda: not client.replicas()[1]["ejected"])
         before = client._fleet.replicas[1].health.answers

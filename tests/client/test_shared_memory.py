@@ -199,7 +199,7 @@ def test_a_server_that_comes_back_gets_new_regions(start_server, tiny_artifact, 
         expected, before = client.rank(REQUEST), {each.name for each in regions_of(client)}
         os.kill(server.pid, signal.SIGKILL)
     port = int(server.grpc_url.rsplit(":", 1)[1])
-    with client, start_server(tmp_path / "models", grpc_port=port, wait=False):
+    with client, start_server(tmp_path / "models", grpc_port=port):
         np.testing.assert_array_equal(client.rank(REQUEST), expected)
         warm(client)
         np.testing.assert_array_equal(client.rank(REQUEST), expected)

@@ -225,7 +225,7 @@ def server(artifacts, start_server, tmp_path_factory):
     for name, artifact in artifacts.items():
         if not isinstance(artifact, str):
             deploy(artifact, repository, name)
-    with start_server(repository, wait=False) as running:
+    with start_server(repository) as running:
         yield running
 
 

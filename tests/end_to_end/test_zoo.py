@@ -83,7 +83,7 @@ def repository(zoo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(repository, start_server):
-    with start_server(repository, wait=False) as running:
+    with start_server(repository) as running:
         yield running
 
 

@@ -111,7 +111,7 @@ def test_a_server_serves_the_configuration_that_it_is_told(artifacts, model, sta
     on_gpu = put(artifacts[3], model.parent / "gpu").folder.parent / CONFIG
     on_gpu.write_text(on_gpu.read_text().replace("KIND_CPU", "KIND_GPU"))
     request = make_request(np.random.default_rng(0), 20)
-    with start_server(model.parent, model_config_name="other", wait=False) as server:
+    with start_server(model.parent, model_config_name="other") as server:
         assert server.models == ("plain", "tiny")
         assert "its instances are for a GPU" in server.failed["gpu"]
         for name, artifact, count in (("tiny", artifacts[1], 3), ("plain", artifacts[2], 2)):

@@ -79,7 +79,7 @@ def joining(tmp_path_factory, start_server):
     options = ServingOptions(instances=2, max_queue_delay_us=20_000)
     deploy(artifact, folder / "models", "wide", options=options)
     with (
-        start_server(folder / "models", wait=False) as server,
+        start_server(folder / "models") as server,
         RankerClient(server.grpc_url, "wide", timeout_s=60) as client,
     ):
         yield client, open_predictor(artifact, threads=1)
@@ -160,7 +160,7 @@ class TestReload:
                 time.sleep(0.01)
 
         with (
-            start_server(repository, wait=False) as server,
+            start_server(repository) as server,
             RankerClient(server.grpc_url, "tiny", timeout_s=60) as client,
             ThreadPoolExecutor(4) as pool,
         ):
@@ -190,7 +190,7 @@ class TestReload:
         deploy(tiny_artifact, repository, "tiny")
         request = make_request(np.random.default_rng(0), 50)
         with (
-            start_server(repository, wait=False) as server,
+            start_server(repository) as server,
             RankerClient(server.grpc_url, "tiny", timeout_s=60) as client,
         ):
             client.rank(request)

@@ -65,7 +65,7 @@ def served(tmp_path_factory, start_server):
     config.backend = "python"
     path.write_text(config_text(config))
     with (
-        start_server(folder / "models", wait=False) as server,
+        start_server(folder / "models") as server,
         RankerClient(server.grpc_url, "wide", timeout_s=60) as client,
     ):
         yield client, open_predictor(artifact, threads=1)

@@ -49,7 +49,7 @@ def server(artifacts, start_server, tmp_path_factory):
         if name in ("graphs", "session"):
             config.parameters["tensors"].string_value = "dlpack"
         path.write_text(config_text(config))
-    with start_server(repository, ready_timeout_s=300, wait=False) as running:
+    with start_server(repository, ready_timeout_s=300) as running:
         assert not running.failed
         yield running
 
