@@ -141,7 +141,7 @@ class TestCompare:
                 "def ranker",
                 "def slowly(self, age, price):\n"
                 "    import time\n"
-                "    time.sleep(0.01)\n"
+                "    time.sleep(0.004)\n"
                 "    return self.forward_fast(age, price)\n\n"
                 "Sum.forward = slowly\n\n"
                 "def ranker",
@@ -178,7 +178,7 @@ def quick(tmp_path, requests_file):
 class TestCapacity:
     def test_gives_one_object_with_the_curve(self, bench, quick, tmp_path):
         out = tmp_path / "out.json"
-        done = bench("capacity", *quick, "--slo", "p99=50ms", "--budget", 4, "--out", out, "--json")
+        done = bench("capacity", *quick, "--slo", "p99=20ms", "--budget", 2, "--out", out, "--json")
         found = json.loads(done.stdout)
         assert found["kind"] == "rankserve-capacity"
         assert found["points"]

@@ -13,7 +13,7 @@ from bench.cli import main
 from optimize.samples import sample_requests
 from rankers.requests import save_requests
 
-RANKER = f"{history_rankers.FILE}:attending"
+RANKER = f"{history_rankers.FILE}:bags"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_each_recipe_is_run_on_the_ranker_and_what_it_makes_is_measured(bench, t
     targets = [each["target"] for each in found["measurements"]]
     assert [each["layout"] for each in targets] == ["flat", "user_once"]
     assert [each["name"] for each in targets] == [
-        "attending onnx fp32", "attending onnx fp32 user-once",
+        "bags onnx fp32", "bags onnx fp32 user-once",
     ]  # fmt: skip
     assert len(list((tmp_path / "build" / "recipes").glob("*/run.json"))) == 2
 

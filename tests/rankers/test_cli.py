@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+
+from rankers.cli import main
 
 
 def run(*arguments):
+    """Run it as a person does."""
     return subprocess.run(
         [sys.executable, "-m", "rankers", *map(str, arguments)],
         capture_output=True,
@@ -16,10 +20,15 @@ def run(*arguments):
     )
 
 
+def run_here(*arguments):
+    """Give the same to this process, which need not start first."""
+    return CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+
+
 def refused(*arguments):
     """Run, expect a refusal, and return its one line."""
-    done = run(*arguments)
-    assert done.returncode == 2, done.stderr
+    done = run_here(*arguments)
+    assert done.exit_code == 2, done.stderr
     assert not done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -45,22 +54,22 @@ def test_list_names_the_zoo():
 
 def test_data_is_made_trained_on_kept_and_replaced_on_demand(tmp_path):
     data, out = tmp_path / "log.parquet", tmp_path / "dlrm"
-    made = json.loads(run("make-data", "--rows", 3000, "--out", data, "--json").stdout)
+    made = json.loads(run_here("make-data", "--rows", 3000, "--out", data, "--json").stdout)
     assert made["rows"] >= 3000
     command = ("train", "dlrm", "--data", data, "--out", out, "--json")
     first = json.loads(run(*command).stdout)
     assert first["kept"] is False
     assert 0 < first["training"]["best_auc"] < 1
-    again = json.loads(run(*command).stdout)
+    again = json.loads(run_here(*command).stdout)
     assert again == {**first, "kept": True}
     assert "another checkpoint" in refused(*command, "--seed", "1")
-    forced = json.loads(run(*command, "--seed", "1", "--force").stdout)
+    forced = json.loads(run_here(*command, "--seed", "1", "--force").stdout)
     assert forced["training"]["options"]["seed"] == 1
     assert sorted(each.name for each in tmp_path.iterdir()) == ["dlrm", "log.parquet"]
 
 
 def test_real_rows_are_trained_on(criteo_sample, tmp_path):
-    done = run("train", "dlrm", "--data", criteo_sample, "--out", tmp_path / "dlrm", "--json")
+    done = run_here("train", "dlrm", "--data", criteo_sample, "--out", tmp_path / "dlrm", "--json")
     training = json.loads(done.stdout)["training"]
     assert training["rows"] + training["evaluation_rows"] == 200
     assert training["best_auc"] is None
@@ -84,7 +93,10 @@ def test_an_unknown_ranker_is_answered_with_the_nearest(tmp_path):
 
 
 def test_an_unknown_command_is_answered_with_the_nearest():
-    assert "unknown command 'trian'; did you mean 'train'?" in refused("trian")
+    line = refused("trian")
+    assert "unknown command 'trian'; did you mean 'train'?" in line
+    done = run("trian")
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (2, "", [line])
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])

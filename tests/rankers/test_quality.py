@@ -131,10 +131,10 @@ class TestQualityDifference:
         scores, _, _ = sample(seed)
         scores = np.clip(scores + np.random.default_rng(9).integers(0, 2, len(scores)) / 6, 0, 1)
         found = quality_difference(
-            reference, scores, labels, offsets, "probability", resamples=40, seed=seed
+            reference, scores, labels, offsets, "probability", resamples=20, seed=seed
         )
         differences: dict[str, list[float]] = {}
-        for draws in np.concatenate(list(request_draws(12, 40, seed, rows=len(labels)))):
+        for draws in np.concatenate(list(request_draws(12, 20, seed, rows=len(labels)))):
             picked = np.repeat(np.arange(12), draws.astype(int))
             old = by_scikit_learn(reference, labels, offsets, picked)
             new = by_scikit_learn(scores, labels, offsets, picked)

@@ -22,11 +22,23 @@ from rankers.training.distributed import Share
 from rankers.zoo import train_zoo
 
 OPTIONS = TrainingOptions(batch_rows=512)
+TWICE = replace(OPTIONS, epochs=2)
+SMALLER = {"embedding": 8, "bottom": [16], "top": [32]}  # its state is quickly saved
+
+
+def train_dlrm(log, options, **more):
+    return train_zoo("dlrm", log, options, overrides=SMALLER, **more)
 
 
 @pytest.fixture(scope="module")
 def log():
     return ClickModel().draw(8000)
+
+
+@pytest.fixture(scope="module")
+def whole(log):
+    """Train without an interruption."""
+    return train_dlrm(log, TWICE)
 
 
 def weights(trained):
@@ -58,17 +70,17 @@ def stop_after(steps, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [3, 12, 14])
-def test_an_interrupted_training_goes_on_to_the_same_weights(log, tmp_path, monkeypatch, steps):
-    options = replace(OPTIONS, epochs=2)
-    whole = train_zoo("dlrm", log, options)
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    log, whole, tmp_path, monkeypatch, steps
+):
     path = tmp_path / "unfinished"
     with monkeypatch.context() as patch:
         stop_after(steps, patch)
         with pytest.raises(StopError):
-            train_zoo("dlrm", log, options, resume=path, save_every_s=0)
+            train_dlrm(log, TWICE, resume=path, save_every_s=0)
     with monkeypatch.context() as patch:
         done = stop_after(10**9, patch)
-        again = train_zoo("dlrm", log, options, resume=path, save_every_s=0)
+        again = train_dlrm(log, TWICE, resume=path, save_every_s=0)
     per_epoch = -(-whole[2].rows // 512)
     assert len(done) == 2 * per_epoch - steps
     assert same(weights(whole), weights(again))
@@ -81,18 +93,16 @@ def test_the_state_of_another_training_is_not_gone_on_from(log, tmp_path, monkey
     with monkeypatch.context() as patch:
         stop_after(5, patch)
         with pytest.raises(StopError):
-            train_zoo("dlrm", log, OPTIONS, resume=path, save_every_s=0)
+            train_dlrm(log, OPTIONS, resume=path, save_every_s=0)
     other = replace(OPTIONS, seed=1)
-    assert same(
-        weights(train_zoo("dlrm", log, other, resume=path)), weights(train_zoo("dlrm", log, other))
-    )
+    assert same(weights(train_dlrm(log, other, resume=path)), weights(train_dlrm(log, other)))
     path.write_bytes(b"damaged")
-    train_zoo("dlrm", log, other, resume=path)
+    train_dlrm(log, other, resume=path)
 
 
 def test_patience_stops_and_goes_back_to_the_best_epoch(log):
     options = replace(OPTIONS, epochs=12, patience=2, learning_rate=0.02)
-    _, _, training = train_zoo("dlrm", log, options)
+    _, _, training = train_dlrm(log, options)
     noted = [each["auc"] for each in training.epochs]
     assert training.kept == noted.index(max(noted))
     assert len(noted) == min(12, training.kept + 3)
@@ -104,8 +114,8 @@ def test_patience_stops_and_goes_back_to_the_best_epoch(log):
 
 
 def test_less_logloss_is_better(log):
-    _, _, training = train_zoo(
-        "dlrm", log, replace(OPTIONS, epochs=6, patience=1, metric="logloss", learning_rate=0.02)
+    _, _, training = train_dlrm(
+        log, replace(OPTIONS, epochs=6, patience=1, metric="logloss", learning_rate=0.02)
     )
     noted = [each["logloss"] for each in training.epochs]
     assert training.kept == noted.index(min(noted))
@@ -113,15 +123,15 @@ def test_less_logloss_is_better(log):
 
 
 def test_validation_requests_are_not_trained_on(log):
-    without = train_zoo("dlrm", log, OPTIONS)[2]
-    _, _, training = train_zoo("dlrm", log, replace(OPTIONS, patience=1))
+    without = train_dlrm(log, OPTIONS)[2]
+    _, _, training = train_dlrm(log, replace(OPTIONS, patience=1))
     assert training.rows < without.rows
     assert len(training.evaluation) == len(without.evaluation)
 
 
 @pytest.mark.parametrize("loss", ["pairwise", "listwise"])
 def test_ranking_losses_learn_to_rank(log, loss):
-    _, _, training = train_zoo("dlrm", log, replace(OPTIONS, loss=loss, metric="ndcg_at_10"))
+    _, _, training = train_dlrm(log, replace(OPTIONS, loss=loss, metric="ndcg_at_10"))
     assert training.quality.gauc > 0.55
     assert training.closed > 0.1
 
@@ -146,9 +156,9 @@ def test_every_row_is_in_one_batch_of_an_epoch(log):
 
 
 def test_bfloat16_and_a_compiler_train_too(log):
-    exact = train_zoo("dlrm", log, OPTIONS)
-    compiled = train_zoo("dlrm", log, replace(OPTIONS, compile="eager"))
-    rounded = train_zoo("dlrm", log, replace(OPTIONS, precision="bfloat16"))
+    exact = train_dlrm(log, OPTIONS)
+    compiled = train_dlrm(log, replace(OPTIONS, compile="eager"))
+    rounded = train_dlrm(log, replace(OPTIONS, precision="bfloat16"))
     assert compiled[2].quality.auc == pytest.approx(exact[2].quality.auc, abs=0.01)
     assert rounded[2].quality.auc == pytest.approx(exact[2].quality.auc, abs=0.02)
     assert not same(weights(rounded), weights(exact))
@@ -158,7 +168,7 @@ def test_a_gpu_that_is_not_there_is_refused(log):
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(UserError, match="torch sees no GPU here"):
-        train_zoo("dlrm", log, replace(OPTIONS, device="cuda"))
+        train_dlrm(log, replace(OPTIONS, device="cuda"))
 
 
 @pytest.mark.parametrize(
@@ -174,8 +184,8 @@ def test_an_unknown_option_of_a_ranker_is_answered_with_the_nearest(log):
         train_zoo("dlrm", log, OPTIONS, overrides={"embeding": 8})
 
 
-def test_the_learning_curve_names_what_it_shows(log):
-    _, _, training = train_zoo("dlrm", log, replace(OPTIONS, epochs=2))
+def test_the_learning_curve_names_what_it_shows(whole):
+    _, _, training = whole
     text = learning_curve_svg(training, "dlrm on <clicks>")
     for words in (
         "steps of 512 rows",
