@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 2
+WORKERS ?= 3
 # NAME:COUNT of bench/user_once_rankers.py: requests for each number of candidates, slow rankers fewer.
 USER_ONCE ?= history:2000 din:5000 dlrm:5000 cross_encoder:2000 all_items:5000
 RESULTS ?= bench/results
@@ -28,8 +28,9 @@ $(READY): pyproject.toml .ci/install-torch .ci/install-torchrec
 demo: $(READY) ## The main job: train, optimize, gate, deploy, serve, measure (DATA=criteo.tsv for real rows)
 	@$(BIN)/python -m bench demo $(if $(DATA),--data $(DATA))
 
-# Two files of tests at a time, each with one thread: nothing asserted there is a time.
-test: lint ## Lint, types, tests (WORKERS=2 at a time)
+# Files of tests at a time, each with one thread; one more than cores, as servers start and end idly. Nothing
+# asserted there is a time.
+test: lint ## Lint, types, tests (WORKERS=3 at a time)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
 		--dist loadfile --no-loadscope-reorder
 

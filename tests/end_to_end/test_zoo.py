@@ -20,13 +20,11 @@ ROWS = {
     "dlrm": 200_000,
     "dcn_v2": 160_000,
     "deepfm": 300_000,
-    "two_tower": 450_000,
     "history_transformer": 130_000,
     "cross_encoder": 40_000,
 }
 SIZES = {"history_transformer": {"layers": 1}}
 STEPS = {
-    "two_tower": {"table_learning_rate": 0.1},
     "history_transformer": {"learning_rate": 0.008, "table_learning_rate": 0.3},
 }
 # Of the held-out requests: gates and the comparison of scores need no more.
