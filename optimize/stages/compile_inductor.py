@@ -41,8 +41,10 @@ class CompileInductor:
     runs on CPUs that have the instruction sets in the manifest, and it is as trustworthy as whoever
     made it, since nothing but its checksum can be examined (docs/runtimes.md).
 
-    On a CPU its products are MKL's or OpenBLAS's, which take any number of candidates alike.
-    Inductor's own choice, oneDNN with packed weights, makes a kernel for each number and layer.
+    For a CPU the program is first put into words that Inductor is faster with: pooled lookups are
+    embedding bags, biases are added by loops, fixed picks are copies of runs. Its products are
+    MKL's or OpenBLAS's, which take any number of candidates alike. Inductor's own choice, oneDNN
+    with packed weights, makes a kernel for each number and layer.
 
     After `cuda_graphs` its buckets stay: one library for any number of rows runs in each of them,
     in static buffers, with one copy there and one back, as a CUDA graph where the device is
@@ -57,6 +59,7 @@ class CompileInductor:
         "torch_program.py",
         "lookups.py",
         "flat_graph.py",
+        "for_inductor/*.py",
         "half_products.py",
         "fake_quantization/*.py",
     )
@@ -68,6 +71,13 @@ class CompileInductor:
 
     freezing: bool = field(
         default=True, metadata={"help": "on cpu: weights are constants of the code"}
+    )
+    rewrite: bool = field(
+        default=True,
+        metadata={
+            "help": "on cpu: put pooled lookups, biases and fixed picks into words that Inductor "
+            "is faster with"
+        },
     )
     pack_weights: bool = field(
         default=False,
@@ -96,7 +106,7 @@ class CompileInductor:
         from optimize.devices import require_device
 
         require_device(self.device)
-        program = program_for(artifact, self.device)
+        program, notes = program_for(artifact, self.device, rewrite=self.rewrite)
         requires = compile_program(
             program,
             folder / MODEL,
@@ -115,6 +125,7 @@ class CompileInductor:
             model=MODEL,
             requires=manifest.requires | requires,
             settings=settings,
+            notes=(*manifest.notes, *(f"compile_inductor: {each}" for each in notes)),
         )
 
 
@@ -161,20 +172,33 @@ def compile_program(
     return requires | {GPU: gpu_architecture()} if device == "cuda" else requires
 
 
-def program_for(artifact: Artifact, device: str) -> ExportedProgram:
-    """Return what is compiled of an artifact, on a device: lookups and products as they will be."""
+def program_for(
+    artifact: Artifact, device: str, *, rewrite: bool = True
+) -> tuple[ExportedProgram, list[str]]:
+    """Return what is compiled of an artifact, on a device, and a line for each thing rewritten.
+
+    Args:
+        artifact: Of the format ``torch``.
+        device: ``cpu`` or ``cuda``.
+        rewrite: Whether the program for a CPU is put into words that Inductor is faster with.
+    """
     from optimize.fake_quantization.translating import in_plain_torch
+    from optimize.for_inductor import rewrite_for_cpu
     from optimize.half_products import narrowed_program
     from optimize.lookups import rewrite_lookups
     from optimize.torch_program import load_program, program_on
 
     manifest = artifact.manifest
     program = load_program(artifact.model_path)
-    if manifest.layout == "flat":
-        program, _ = rewrite_lookups(program, manifest.signature, join=False)
+    here = rewrite and device == "cpu"
+    done: list[str] = []
+    if manifest.layout == "flat" and not here:
+        program, done = rewrite_lookups(program, manifest.signature, join=False)
     precision: Any = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
     program = narrowed_program(program, manifest, precision)
-    return program_on(in_plain_torch(program), device)
+    if here:
+        program, done = rewrite_for_cpu(program, manifest)
+    return program_on(in_plain_torch(program), device), done
 
 
 def _require_compiler() -> None:

@@ -117,7 +117,7 @@ def write_package(artifact: Artifact, folder: Path, device: str) -> None:
     require_device(device)
     manifest = artifact.manifest
     started = time.perf_counter()
-    program = program_for(artifact, "cpu")
+    program, _ = program_for(artifact, "cpu", rewrite=device == "cpu")
     if any("rankserve." in str(node.target) for node in program.graph.nodes):
         raise UserError(
             f"{artifact.folder}: its fused lookups are operators that Triton's backend has not: "

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from flat_graphs import graph_of
 from torch import nn
-from torch.export import Dim, export
 
 from optimize.build import run_stage
 from optimize.capture import capture
-from optimize.flat_graph import aten, flat_graph
+from optimize.flat_graph import aten
 from optimize.lookups import join_tables, unfold_bags
 from optimize.runtimes import open_predictor
 
@@ -43,16 +43,6 @@ class Bag(nn.Module):
             starts = torch.arange(0, ids.numel(), ids.shape[1])
             return self.bag(ids.reshape(-1), starts).sum(1) + weights.sum(1)
         return self.bag(ids, per_sample_weights=weights if self.weighted else None).sum(1)
-
-
-def graph_of(module, names, user, sample):
-    rows = Dim("rows", min=1)
-    columns = sample(5)
-    with torch.no_grad():
-        program = export(
-            module.eval(), tuple(columns.values()), dynamic_shapes=tuple({0: rows} for _ in columns)
-        )
-    return flat_graph(program, names, user, sample)
 
 
 @pytest.mark.parametrize(
