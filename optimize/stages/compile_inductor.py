@@ -42,9 +42,9 @@ class CompileInductor:
     made it, since nothing but its checksum can be examined (docs/runtimes.md).
 
     For a CPU the program is first put into words that Inductor is faster with: pooled lookups are
-    embedding bags, biases are added by loops, fixed picks are copies of runs. Its products are
-    MKL's or OpenBLAS's, which take any number of candidates alike. Inductor's own choice, oneDNN
-    with packed weights, makes a kernel for each number and layer.
+    embedding bags, short rows are added one by one, biases by loops, fixed picks are copies of
+    runs. Its products are MKL's or OpenBLAS's, which take any number of candidates alike.
+    Inductor's own choice, oneDNN with packed weights, makes a kernel for each number and layer.
 
     After `cuda_graphs` its buckets stay: one library for any number of rows runs in each of them,
     in static buffers, with one copy there and one back, as a CUDA graph where the device is
@@ -75,8 +75,8 @@ class CompileInductor:
     rewrite: bool = field(
         default=True,
         metadata={
-            "help": "on cpu: put pooled lookups, biases and fixed picks into words that Inductor "
-            "is faster with"
+            "help": "on cpu: put pooled lookups, sums, biases and fixed picks into words that "
+            "Inductor is faster with"
         },
     )
     pack_weights: bool = field(

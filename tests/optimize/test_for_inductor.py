@@ -16,6 +16,7 @@ from optimize.for_inductor import rewrite_for_cpu
 from optimize.for_inductor.bags import pool_in_one_kernel
 from optimize.for_inductor.biases import add_biases_in_loops
 from optimize.for_inductor.picks import pick_in_runs
+from optimize.for_inductor.sums import add_short_rows
 from optimize.torch_program import load_program
 
 LENGTH, SHORT, ROWS = 20, 4, 10
@@ -131,6 +132,41 @@ def test_biases_are_added_after_the_product():
     assert done == ["biases of 2 linear layers: added by the loops that follow"]
     linear = graph.module.graph.find_nodes(op="call_function", target=aten.linear.default)
     assert [len(node.args) for node in linear] == [2, 2, 2]
+    torch.testing.assert_close(graph.score(columns), expected)
+
+
+class Fields(nn.Module):
+    def __init__(self, *, dimension=1, keepdim=False):
+        super().__init__()
+        self.dimension, self.keepdim = dimension, keepdim
+
+    def forward(self, x):
+        return x.square().sum(self.dimension, keepdim=self.keepdim).flatten(1).amax(1)
+
+
+@pytest.mark.parametrize(
+    ("module", "sizes", "adds"),
+    [
+        (Fields(), (5, 10), 4),
+        (Fields(keepdim=True), (5, 10), 4),
+        (Fields(dimension=2), (5, 10), 0),
+        (Fields(), (5, 16), 0),
+        (Fields(), (5, 1), 0),
+        (Fields(), (100, 10), 0),
+    ],
+    ids=["fields", "keepdim", "columns", "whole vectors", "one column", "many"],
+)
+def test_short_rows_are_added_one_after_the_other(module, sizes, adds):
+    def sample(rows):
+        random = torch.Generator().manual_seed(rows)
+        return {"x": torch.rand(rows, *sizes, generator=random)}
+
+    graph = graph_of(module, ("x",), (), sample)
+    columns = sample(7)
+    expected = graph.score(columns)
+    done = add_short_rows(graph)
+    assert len(done) == bool(adds)
+    assert targets(graph).count(aten.add.Tensor) == adds
     torch.testing.assert_close(graph.score(columns), expected)
 
 
