@@ -36,7 +36,7 @@ def rewrite_for_cpu(
     from optimize.for_inductor.bags import pool_in_one_kernel
     from optimize.for_inductor.biases import add_biases_in_loops
     from optimize.for_inductor.picks import pick_in_runs
-    from optimize.for_inductor.sums import add_short_rows
+    from optimize.for_inductor.sums import reduce_short_rows
     from optimize.lookups import unfold_bags
     from optimize.samples import sample_requests
     from optimize.tables.program import program_of
@@ -50,7 +50,7 @@ def rewrite_for_cpu(
     done = [
         *unfold_bags(graph),  # to masks and sums, which are pooled next
         *pool_in_one_kernel(graph, user_once=manifest.layout != "flat"),
-        *add_short_rows(graph),
+        *reduce_short_rows(graph),
         *pick_in_runs(graph),
         *add_biases_in_loops(graph),
     ]

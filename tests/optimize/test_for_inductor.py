@@ -16,7 +16,7 @@ from optimize.for_inductor import rewrite_for_cpu
 from optimize.for_inductor.bags import pool_in_one_kernel
 from optimize.for_inductor.biases import add_biases_in_loops
 from optimize.for_inductor.picks import pick_in_runs
-from optimize.for_inductor.sums import add_short_rows
+from optimize.for_inductor.sums import reduce_short_rows
 from optimize.torch_program import load_program
 
 LENGTH, SHORT, ROWS = 20, 4, 10
@@ -136,37 +136,45 @@ def test_biases_are_added_after_the_product():
 
 
 class Fields(nn.Module):
-    def __init__(self, *, dimension=1, keepdim=False):
+    """Reduces [rows, fields, D] in a way."""
+
+    def __init__(self, way):
         super().__init__()
-        self.dimension, self.keepdim = dimension, keepdim
+        self.way = way
 
     def forward(self, x):
-        return x.square().sum(self.dimension, keepdim=self.keepdim).flatten(1).amax(1)
+        return self.way(x).flatten(1).amax(1)
 
 
 @pytest.mark.parametrize(
-    ("module", "sizes", "adds"),
+    ("way", "sizes", "operator"),
     [
-        (Fields(), (5, 10), 4),
-        (Fields(keepdim=True), (5, 10), 4),
-        (Fields(dimension=2), (5, 10), 0),
-        (Fields(), (5, 16), 0),
-        (Fields(), (5, 1), 0),
-        (Fields(), (100, 10), 0),
+        (lambda x: x.sum(1), (5, 10), aten.add.Tensor),
+        (lambda x: x.sum(1, keepdim=True), (5, 10), aten.add.Tensor),
+        (lambda x: x.amax(1), (5, 10), aten.maximum.default),
+        (lambda x: x[:, :, 0].unsqueeze(1) @ x, (5, 10), aten.add.Tensor),
+        (lambda x: x.sum(2), (5, 10), None),
+        (lambda x: x[:, :2, :5] @ x, (5, 10), None),
+        (lambda x: x.sum(1), (5, 16), None),
+        (lambda x: x.sum(1), (5, 1), None),
+        (lambda x: x.sum(1), (200, 10), None),
     ],
-    ids=["fields", "keepdim", "columns", "whole vectors", "one column", "many"],
-)
-def test_short_rows_are_added_one_after_the_other(module, sizes, adds):
+    ids=[
+        "sum", "keepdim", "maximum", "product of a row", "of columns", "product of rows",
+        "whole vectors", "one column", "many",
+    ],
+)  # fmt: skip
+def test_short_rows_are_reduced_one_after_the_other(way, sizes, operator):
     def sample(rows):
         random = torch.Generator().manual_seed(rows)
         return {"x": torch.rand(rows, *sizes, generator=random)}
 
-    graph = graph_of(module, ("x",), (), sample)
+    graph = graph_of(Fields(way), ("x",), (), sample)
     columns = sample(7)
     expected = graph.score(columns)
-    done = add_short_rows(graph)
-    assert len(done) == bool(adds)
-    assert targets(graph).count(aten.add.Tensor) == adds
+    done = reduce_short_rows(graph)
+    assert len(done) == bool(operator)
+    assert targets(graph).count(operator) == (4 if operator else 0)
     torch.testing.assert_close(graph.score(columns), expected)
 
 
