@@ -14,26 +14,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 # Of one input, element by element.
 _UNARY = {"Elu", "Erf", "Gelu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Tanh"}
 # Of two, which broadcast.
 _BINARY = {"Add", "Div", "Mul", "Sub"}
-
-
-def with_layers_as_rows(path: Path) -> Path | bytes:
-    """Return a graph in bytes with its layers as rows, or its path if there is none to rewrite.
-
-    Weights beside the graph stay there.
-    """
-    from onnxscript import ir
-    from onnxscript.ir.passes.common import ShapeInferencePass
-
-    model = ir.load(path)
-    # Those of a graph that broadcasts one user are not stated.
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    return ir.to_proto(model).SerializeToString() if layers_as_rows(model) else path
 
 
 def layers_as_rows(model: Any) -> int:

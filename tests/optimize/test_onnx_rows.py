@@ -12,9 +12,9 @@ from small_graphs import drawn, make_model, node
 from optimize.artifact import Manifest, seal
 from optimize.build import run_stage
 from optimize.capture import capture
-from optimize.onnx_rows import with_layers_as_rows
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
+from optimize.stages.optimize_onnx import rewritten as rewrite
 from rankers.features import Feature, Signature
 
 # What a block of a transformer has behind its attention; x is [rows, 5, 8].
@@ -46,7 +46,7 @@ def graph(nodes=BLOCK, dims=("rows", 5, 8), weights=WEIGHTS):
 def rewritten(model, folder):
     """Rewrite a model; None if it is left as it is."""
     onnx.save(model, folder / "graph.onnx")
-    given = with_layers_as_rows(folder / "graph.onnx")
+    given = rewrite(folder / "graph.onnx")
     return onnx.load_from_string(given) if isinstance(given, bytes) else None
 
 
