@@ -51,12 +51,14 @@ class _Rewriting:
 
     def visit(self, node: Any) -> None:
         """Rewrite a node if it is a layer or stands behind one; call in the graph's order."""
+        from onnxscript import ir
+
         kind = node.op_type
         if node.domain not in ("", "ai.onnx"):
             return
         if kind == "Reshape":
             self._reshape(node)
-        elif len(_dims(node.outputs[0])) < 3:
+        elif len(_dims(node.outputs[0])) < 3 or node.outputs[0].dtype != ir.DataType.FLOAT:
             return
         elif kind == "MatMul":
             self._product(node)

@@ -131,6 +131,18 @@ def test_heads_are_split_off_the_rows_at_once(tmp_path):
     assert_same(graph(split, weights=weights), made)
 
 
+def test_products_of_whole_numbers_are_left(tmp_path):
+    whole = [
+        node("Cast", "x", "rounded", to=onnx.TensorProto.INT64),
+        node("MatMul", "rounded counts", "h"),
+        node("Add", "h counts_bias", "sum"),
+        node("Cast", "sum", "floats", to=onnx.TensorProto.FLOAT),
+        node("ReduceMax", "floats axes", "score", keepdims=0),
+    ]
+    weights = {**WEIGHTS, "counts": np.ones((8, 2), np.int64), "counts_bias": np.ones(2, np.int64)}
+    assert rewritten(graph(whole, weights=weights), tmp_path) is None
+
+
 @pytest.mark.parametrize(
     ("nodes", "dims"),
     [
