@@ -131,6 +131,36 @@ def test_heads_are_split_off_the_rows_at_once(tmp_path):
     assert_same(graph(split, weights=weights), made)
 
 
+@pytest.mark.parametrize("kind", ["Add", "Div", "Mul", "Sub"])
+def test_a_vector_for_each_row_is_repeated_over_the_sequence(kind, tmp_path):
+    scaled = [
+        node(kind, "x gain", "once"),
+        node(kind, "b2 once", "twice"),
+        node("Sigmoid", "twice", "share"),
+        node("ReduceMax", "share axes", "score", keepdims=0),
+    ]
+    made = rewritten(graph(scaled), tmp_path)
+    shapes = {each.name: list(each.dims) for each in made.graph.initializer}
+    read = [shapes[x] for each in made.graph.node if each.op_type == kind for x in each.input
+            if x in shapes]  # fmt: skip
+    assert read == [[40], [40]]
+    assert_same(graph(scaled), made)
+
+
+def test_a_vector_for_long_sequences_is_not(tmp_path):
+    scaled = [node("Mul", "x gain", "once"), node("ReduceMax", "once axes", "score", keepdims=0)]
+    assert rewritten(graph(scaled, ("rows", 1024, 8)), tmp_path) is not None
+    assert rewritten(graph(scaled, ("rows", 1025, 8)), tmp_path) is None
+    assert rewritten(graph(scaled, (5, "rows", 8)), tmp_path) is None  # rows in between
+
+
+def test_a_product_that_is_read_before_its_bias_too_is_no_layer(tmp_path):
+    nodes = [*BLOCK[:2], node("Mul", "h hidden", "m"), node("ReduceMax", "m axes", "score")]
+    made = rewritten(graph(nodes), tmp_path)
+    assert (kinds(made)["MatMul"], kinds(made)["Gemm"]) == (1, 0)
+    assert_same(graph(nodes), made)
+
+
 def test_products_of_whole_numbers_are_left(tmp_path):
     whole = [
         node("Cast", "x", "rounded", to=onnx.TensorProto.INT64),
@@ -151,11 +181,6 @@ def test_products_of_whole_numbers_are_left(tmp_path):
         ([node("MatMul", "x w1", "h"), node("ReduceMax", "h axes", "score")], ("rows", 5, 8)),
         # Already of rows.
         ([*BLOCK[:2], node("ReduceMax", "hidden last", "score")], ("rows", 8)),
-        # The product is read before its bias as well.
-        (
-            [*BLOCK[:2], node("Mul", "h hidden", "m"), node("ReduceMax", "m axes", "score")],
-            ("rows", 5, 8),
-        ),
     ],
 )
 def test_others_are_left_as_they_are(nodes, dims, tmp_path):
