@@ -2,7 +2,7 @@
 
 ONNX Runtime's softmax on a CPU takes e^x of a masked score for a denormal number, which processors
 compute many times slower than others: the more padding, the slower. Masked scores are cut to
-`FLOOR` here instead (docs/decisions/038-masked-scores-have-a-floor.md).
+`FLOOR` here instead (docs/decisions/039-masked-scores-have-a-floor.md).
 """
 
 from __future__ import annotations
