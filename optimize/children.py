@@ -1,7 +1,8 @@
 """Child processes with limits: a conversion that crashes, hangs or eats memory hurts only itself.
 
 A child is ``python -m optimize …``, a command that a person could type, so the command line is the
-script that reproduces its error. It prints one JSON object; what else it says goes to a log.
+script that reproduces its error. It prints one JSON object; what else it says goes to a log. It may
+be forked from a process that has imported what it needs (`optimize.warm`), which does not show.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rankers.errors import UserError
 from rankers.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from optimize.warm import ForkedChild, Warm
+
+    Child: TypeAlias = subprocess.Popen[bytes] | ForkedChild
 
 _PARENT = "RANKSERVE_PARENT"
 _POLL_S = 0.05
@@ -50,13 +56,16 @@ def default_limits() -> Limits:
     return Limits(seconds=1800, memory_bytes=int(psutil.virtual_memory().total * 0.9))
 
 
-def run_child(arguments: Sequence[str], *, logs: Path, limits: Limits) -> dict[str, Any]:
+def run_child(
+    arguments: Sequence[str], *, logs: Path, limits: Limits, warm: Warm | None = None
+) -> dict[str, Any]:
     """Run ``python -m optimize ARGUMENTS`` and return the JSON object that it prints.
 
     Args:
         arguments: The command and its options.
         logs: A folder for ``log.txt`` and ``reproduce.sh``.
-        limits: Time and memory.
+        limits: Time and memory. What a forked child shares with others counts as its memory too.
+        warm: Forks the child, if it can; by default the child is a fresh process.
 
     Raises:
         UserError: The child ended with an error (its own words), crashed, or passed a limit; the
@@ -70,20 +79,14 @@ def run_child(arguments: Sequence[str], *, logs: Path, limits: Limits) -> dict[s
     )
     log = logs / "log.txt"
     with log.open("wb") as errors, (logs / "output.json").open("w+b") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,  # its own group, so that its children end with it
-            env=os.environ | {_PARENT: str(os.getpid())},
-        )
+        forked = warm.fork(arguments, output, errors) if warm else None
+        process: Child = forked or _start(command, output, errors)
         try:
             _wait(process, limits, arguments[0], log)
         finally:
-            _kill_group(process)
-        if process.returncode != 0:
-            raise UserError(_describe_failure(process.returncode, arguments[0], log))
+            code = _kill_group(process)
+        if code != 0:
+            raise UserError(_describe_failure(code, arguments[0], log))
         output.seek(0)
         # What comes after the object is not the command's: a thread of a user's module may print.
         result: dict[str, Any]
@@ -92,22 +95,36 @@ def run_child(arguments: Sequence[str], *, logs: Path, limits: Limits) -> dict[s
     return result
 
 
+def _start(command: list[str], output: BinaryIO, errors: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,  # its own group, so that its children end with it
+        env=os.environ | {_PARENT: str(os.getpid())},
+    )
+
+
 def die_with_parent() -> None:
     """In a child of `run_child`: end when the parent ends, however it does."""
     parent = os.environ.pop(_PARENT, None)
-    if parent is None or not sys.platform.startswith("linux"):
+    if parent is not None:
+        die_with(parent=int(parent))
+
+
+def die_with(*, parent: int) -> None:
+    """End when the process that started this one ends, if that is ``parent`` still."""
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it ended before the call above
+    if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
 
 
-def _wait(process: subprocess.Popen[bytes], limits: Limits, what: str, log: Path) -> None:
+def _wait(process: Child, limits: Limits, what: str, log: Path) -> None:
     """Wait for the child, looking at its time and memory."""
-    import psutil
-
     deadline = time.monotonic() + limits.seconds
-    watched = psutil.Process(process.pid)
     while True:
         try:
             process.wait(_POLL_S)
@@ -115,7 +132,7 @@ def _wait(process: subprocess.Popen[bytes], limits: Limits, what: str, log: Path
             pass
         else:
             return
-        used = _resident_bytes(watched)
+        used = _resident_bytes(process.pid)
         if used > limits.memory_bytes:
             raise UserError(
                 f"{what} used {used / 2**30:.1f} GiB of memory; its limit is "
@@ -128,20 +145,21 @@ def _wait(process: subprocess.Popen[bytes], limits: Limits, what: str, log: Path
             )
 
 
-def _resident_bytes(process: Any) -> int:
+def _resident_bytes(pid: int) -> int:
     import psutil
 
     total = 0
     with suppress(psutil.Error):  # one of them has just ended
+        process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
             total += each.memory_info().rss
     return total
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: Child) -> int:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait()
 
 
 def _describe_failure(code: int, what: str, log: Path) -> str:

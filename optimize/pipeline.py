@@ -25,6 +25,7 @@ from optimize.capture import STAGE as CAPTURE
 from optimize.devices import no_cuda, unmet_device
 from optimize.run import MEASUREMENTS, RUN_FILE, Run
 from optimize.steps import Silent, Steps
+from optimize.warm import Warm
 from rankers.errors import UserError
 from rankers.files import remove_leftovers, write_atomically
 
@@ -78,8 +79,8 @@ def run_recipe(
     unmet = unmet_device((use.stage for use in recipe.stages), device)
     if unmet:
         raise UserError(f"recipe {recipe.name!r}: {unmet}")
-    with _only_run_in(out):
-        steps = Steps(recipe, out, limits, observer, measure_gain, device=device)
+    with _only_run_in(out), Warm() as warm:
+        steps = Steps(recipe, out, limits, observer, measure_gain, device=device, warm=warm)
         result = steps.capture(ranker)
         for use in recipe.stages:
             if not result.artifact.passed:

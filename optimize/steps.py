@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from optimize.branches import MeasureOptions
     from optimize.recipe import Recipe, StageUse
+    from optimize.warm import Warm
 
 # What an artifact gained over the one it was made from, for requests of some sizes.
 MeasureGain: TypeAlias = "Callable[[Artifact, Artifact, tuple[int, ...]], Gain]"
@@ -89,8 +90,10 @@ class Steps:
         measure_gain: MeasureGain | None,
         *,
         device: str,
+        warm: Warm | None = None,
     ) -> None:
         self.device = device
+        self._warm = warm
         self._measure_gain = measure_gain or self._gain_in_child
         self._recipe = recipe
         self._out = out
@@ -169,7 +172,7 @@ class Steps:
             options = json.dumps(stage_options(use.stage))
             arguments = ["stage", use.name, str(source.folder), "--store", str(self._store)]
             given = [] if data is None else ["--data", str(data.folder)]
-            self._child(use.name, [*arguments, *given, "--options", options])
+            self._child(use.name, [*arguments, *given, "--options", options], reads=source)
             made = open_artifact(folder)
         return self._judge(use.name, made, started, cached=cached)
 
@@ -232,7 +235,7 @@ class Steps:
         limits = json.dumps(self._recipe.gates_json())
         arguments = ["gate", str(made.folder), "--against", str(self._captured.folder)]
         arguments += self._on_device()
-        said = self._child(f"{name}-gate", [*arguments, "--limits", limits])
+        said = self._child(f"{name}-gate", [*arguments, "--limits", limits], reads=made)
         return tuple(Verdict(**each) for each in said["verdicts"])
 
     def _on_device(self) -> list[str]:
@@ -258,9 +261,18 @@ class Steps:
         self._observer.started(name)
         return time.perf_counter()
 
-    def _child(self, label: str, arguments: list[str]) -> dict[str, Any]:
+    def _child(
+        self, label: str, arguments: list[str], *, reads: Artifact | None = None
+    ) -> dict[str, Any]:
+        """Run a child; one that only reads a torch program on the CPU may be a forked one.
+
+        The user's code and measurements get a process in which nothing was imported before, and
+        what needs no torch starts as fast without.
+        """
         logs = self._out / "logs" / f"{self._number}-{label}"
-        return run_child(arguments, logs=logs, limits=self._limits)
+        torch_alone = reads is not None and reads.manifest.format == "torch"
+        warm = self._warm if torch_alone and self.device == "cpu" else None
+        return run_child(arguments, logs=logs, limits=self._limits, warm=warm)
 
 
 def _code_of(*names: str) -> list[str]:

@@ -208,6 +208,15 @@ def talks():
     return tiny()
 
 
+def draws():
+    """Say what the shared generators give."""
+    import random
+
+    drawn = (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+    sys.stderr.write(f"drawn: {drawn}\n")
+    return 42
+
+
 def not_a_ranker():
     return 42
 

@@ -12,7 +12,7 @@ from optimize import steps
 from optimize.cli import main
 
 
-def here(arguments, *, logs, limits):
+def here(arguments, *, logs, limits, warm=None):
     """Stand in for `optimize.children.run_child`, which test_children.py and others test."""
     with redirect_stdout(io.StringIO()) as said:
         main.main(list(arguments), standalone_mode=False)
