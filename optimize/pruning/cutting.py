@@ -46,7 +46,8 @@ def cut(
             if out := gone.get((layer.key, 1)):
                 _stand_in(graph, layer, out, statistics[layer.key])
     _shorten_sizes(coupling, gone)
-    for key in {key for key, _ in gone}:
+    # In one order, for one program: of a set of names it would be another in every process.
+    for key in dict.fromkeys(key for key, _ in gone):
         held = parameter(graph, key)
         value = held.detach()
         for axis in range(value.dim()):
