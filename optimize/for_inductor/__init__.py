@@ -7,7 +7,7 @@ the same, to rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -30,23 +30,14 @@ def rewrite_for_cpu(
     Raises:
         UserError: What was rewritten cannot be exported.
     """
-    import torch
-
-    from optimize.flat_graph import flat_graph
     from optimize.for_inductor.bags import pool_in_one_kernel
     from optimize.for_inductor.biases import add_biases_in_loops
     from optimize.for_inductor.picks import pick_in_runs
     from optimize.for_inductor.sums import reduce_short_rows
     from optimize.lookups import unfold_bags
-    from optimize.samples import sample_requests
-    from optimize.tables.program import program_of
+    from optimize.tables.program import open_graph, program_of
 
-    def sample(rows: int) -> Any:
-        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
-        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
-
-    users = [each.name for each in manifest.signature.user]
-    graph = flat_graph(program, manifest.inputs, users, sample)
+    graph = open_graph(program, manifest)
     done = [
         *unfold_bags(graph),  # to masks and sums, which are pooled next
         *pool_in_one_kernel(graph, user_once=manifest.layout != "flat"),

@@ -6,27 +6,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from optimize.finetuning.distil import distil
 from optimize.finetuning.trainable import trainable_module
-from optimize.flat_graph import flat_graph
 from optimize.pruning.allocation import Budget, choose, least_share, multiply_adds, sizes_of
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
 from optimize.pruning.low_rank import factor, layers_to_factor
 from optimize.pruning.report import HeadsReport, LayerReport, heads_reports
 from optimize.pruning.statistics import layer_statistics
-from optimize.samples import sample_requests
+from optimize.tables.program import open_graph
 from rankers.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from torch import Tensor, nn
-    from torch.export import ExportedProgram
+    from torch import nn
 
-    from optimize.artifact import Artifact, Manifest
+    from optimize.artifact import Artifact
     from optimize.finetuning.settings import DistilReport, DistilSettings
     from optimize.flat_graph import FlatGraph
     from optimize.pruning.coupling import Coupling
@@ -80,17 +76,6 @@ class Pruned:
     layers: tuple[LayerReport, ...]
     attention: tuple[HeadsReport, ...]
     tuned: tuple[DistilReport, ...]
-
-
-def open_graph(program: ExportedProgram, manifest: Manifest) -> FlatGraph:
-    """Open a program of either layout; its sample has as many users as candidates."""
-
-    def sample(rows: int) -> Mapping[str, Tensor]:
-        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
-        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
-
-    users = [each.name for each in manifest.signature.user]
-    return flat_graph(program, manifest.inputs, users, sample)
 
 
 def prune(

@@ -24,8 +24,9 @@ from optimize.flat_graph import aten
 from optimize.pruning.allocation import regular
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import parameter
-from optimize.pruning.prune import open_graph, plain_answers
+from optimize.pruning.prune import plain_answers
 from optimize.pruning.statistics import layer_statistics
+from optimize.tables.program import open_graph
 from rankers.errors import UserError
 
 if TYPE_CHECKING:

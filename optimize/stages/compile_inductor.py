@@ -60,6 +60,7 @@ class CompileInductor:
         "lookups.py",
         "flat_graph.py",
         "for_inductor/*.py",
+        "tables/program.py",
         "half_products.py",
         "fake_quantization/*.py",
     )

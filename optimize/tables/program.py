@@ -15,6 +15,7 @@ import torch
 from optimize.flat_graph import FlatGraph, arguments, aten, export_module, flat_graph
 from optimize.lookups import unfold_bags
 from optimize.option_values import names_in
+from optimize.samples import sample_requests
 from optimize.tables.counts import frequent_requests
 from rankers.errors import UserError
 from rankers.requests import ITEM_TO_REQUEST
@@ -97,6 +98,17 @@ def open_program(artifact: Artifact, counts: Mapping[str, Array] | None = None) 
         return {name: torch.from_numpy(columns[name]) for name in names}
 
     return flat_graph(program, names, [each.name for each in manifest.signature.user], sample)
+
+
+def open_graph(program: ExportedProgram, manifest: Manifest) -> FlatGraph:
+    """Open a program of either layout; its sample has as many users as candidates."""
+
+    def sample(rows: int) -> Mapping[str, Tensor]:
+        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
+        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
+
+    users = [each.name for each in manifest.signature.user]
+    return flat_graph(program, manifest.inputs, users, sample)
 
 
 def find_tables(graph: FlatGraph) -> list[Table]:

@@ -12,7 +12,7 @@ from optimize.artifact import Manifest
 from optimize.export import export_ranker
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
-from optimize.pruning.prune import open_graph
+from optimize.tables.program import open_graph
 from rankers.errors import UserError
 
 MANIFEST = Manifest("layered", "torch", "model.pt2", layered_rankers.SIGNATURE)

@@ -19,10 +19,11 @@ from optimize.finetuning.settings import DistilSettings
 from optimize.pruning.allocation import Budget, _residuals, choose, least_share
 from optimize.pruning.coupling import Heads, find_coupling
 from optimize.pruning.cutting import cut
-from optimize.pruning.prune import PruneSettings, open_graph, prune
+from optimize.pruning.prune import PruneSettings, prune
 from optimize.pruning.statistics import layer_statistics
 from optimize.runtimes import open_predictor
 from optimize.stages.prune_neurons import REPORT
+from optimize.tables.program import open_graph
 
 MANIFEST = Manifest("layered", "torch", "model.pt2", layered_rankers.SIGNATURE)
 REQUESTS = layered_rankers.requests(60, seed=1)

@@ -16,9 +16,9 @@ from optimize.capture import capture
 from optimize.export import export_ranker
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
-from optimize.pruning.prune import open_graph
 from optimize.runtimes import open_predictor
 from optimize.stages.prune_neurons import REPORT
+from optimize.tables.program import open_graph
 from rankers.data.source import synthetic_log
 from rankers.ranker import Ranker
 from rankers.zoo import options_of

@@ -17,8 +17,9 @@ from optimize.pruning.allocation import Budget, choose
 from optimize.pruning.coupling import find_coupling
 from optimize.pruning.cutting import cut
 from optimize.pruning.low_rank import factors
-from optimize.pruning.prune import PruneSettings, open_graph, prune
+from optimize.pruning.prune import PruneSettings, prune
 from optimize.pruning.statistics import layer_statistics
+from optimize.tables.program import open_graph
 from rankers.errors import UserError
 
 SIGNATURE = layered_rankers.SIGNATURE
