@@ -11,6 +11,7 @@ from rankers.errors import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from optimize.gate_limits import GateLimits
     from optimize.recipe import StageUse
 
 
@@ -23,11 +24,13 @@ class Branch:
         stages: In order.
         layout: What its artifacts must have; None for any. A branch that would only repeat another,
             since a stage left the layout as it was, ends there.
+        gates: The limits that its artifacts are held to; None for the recipe's.
     """
 
     name: str
     stages: tuple[StageUse, ...]
     layout: Layout | None = None
+    gates: GateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,17 @@ class MeasureOptions:
         return cls(**data | {"rivals": tuple(data.get("rivals", ()))})
 
 
-def parse_branches(data: Any, uses_of: Callable[[Any], tuple[StageUse, ...]]) -> tuple[Branch, ...]:
+def parse_branches(
+    data: Any,
+    uses_of: Callable[[Any], tuple[StageUse, ...]],
+    limits_of: Callable[[Any], GateLimits],
+) -> tuple[Branch, ...]:
     """Read a recipe's ``branches``.
 
     Args:
         data: What TOML gives; None if there are none.
         uses_of: Reads a list of stages, whose first reads what the recipe's own end in.
+        limits_of: Reads limits of gates.
 
     Raises:
         UserError: A branch has no name of its own or no stages, or something else is wrong in it.
@@ -95,22 +103,26 @@ def parse_branches(data: Any, uses_of: Callable[[Any], tuple[StageUse, ...]]) ->
         if not isinstance(name, str) or not name or name in {each.name for each in found}:
             raise UserError(f"each [[branches]] entry needs a name of its own, not {name!r}")
         try:
-            found.append(_branch(name, entry, uses_of))
+            found.append(_branch(name, entry, uses_of, limits_of))
         except UserError as error:
             raise UserError(f"branch {name!r}: {error}") from error
     return tuple(found)
 
 
 def _branch(
-    name: str, entry: dict[str, Any], uses_of: Callable[[Any], tuple[StageUse, ...]]
+    name: str,
+    entry: dict[str, Any],
+    uses_of: Callable[[Any], tuple[StageUse, ...]],
+    limits_of: Callable[[Any], GateLimits],
 ) -> Branch:
     for each in entry:
-        if each not in {"name", "stages", "layout"}:
-            raise UserError(f"it has no {each!r}; {nearest(each, ('stages', 'layout'))}")
+        if each not in {"name", "stages", "layout", "gates"}:
+            raise UserError(f"it has no {each!r}; {nearest(each, ('stages', 'layout', 'gates'))}")
     layout = entry.get("layout")
     if layout is not None and layout not in get_args(Layout):
         raise UserError(f"layout is {layout!r}; {nearest(str(layout), get_args(Layout))}")
-    return Branch(name, uses_of(entry.get("stages")), layout)
+    gates = limits_of(entry["gates"]) if "gates" in entry else None
+    return Branch(name, uses_of(entry.get("stages")), layout, gates)
 
 
 def _is_number(value: object) -> bool:

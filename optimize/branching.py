@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.compare import Ratio
     from optimize.artifact import Artifact
     from optimize.branches import Branch, MeasureOptions
+    from optimize.gate_limits import GateLimits
     from optimize.measuring import Measured
     from optimize.recipe import StageUse
     from optimize.run import StageResult
@@ -36,8 +37,10 @@ class Steps(Protocol):
 
     device: str
 
-    def stage(self, use: StageUse, source: Artifact) -> StageResult:
-        """Run one stage and its gates, or raise `UserError`."""
+    def stage(
+        self, use: StageUse, source: Artifact, gates: GateLimits | None = None
+    ) -> StageResult:
+        """Run one stage and its gates, by default the recipe's, or raise `UserError`."""
         ...
 
     def measure(self, artifacts: Mapping[str, Artifact], options: MeasureOptions) -> Measured:
@@ -119,7 +122,7 @@ def run_branches(
         built.get(kept or ""),
         built.get(deployable or ""),
         measured,
-        _note(measured, built),
+        _note(measured, built, {each.name for each in branches if each.gates is not None}),
     )
 
 
@@ -142,7 +145,7 @@ def _run_branch(branch: Branch, source: Artifact, steps: Steps) -> BranchResult:
     made = source
     for use in branch.stages:
         try:
-            result = steps.stage(use, made)
+            result = steps.stage(use, made, branch.gates)
         except UserError as error:
             return BranchResult(branch.name, "failed", f"{use.name}: {error}")
         if result.dropped:  # the branch goes on without it
@@ -198,10 +201,12 @@ def _ratio_text(ratio: Ratio) -> str:
     return f"{ratio.verdict} at {label}: {ratio.value:.2f} times {ratio.baseline} ({interval})"
 
 
-def _note(measured: Measured, built: Mapping[str, Artifact]) -> str:
+def _note(measured: Measured, built: Mapping[str, Artifact], own_gates: set[str]) -> str:
     said = []
     kept = built.get(measured.kept or "")
     fastest = built.get(measured.fastest)  # None for the original
+    if measured.kept in own_gates:
+        said.append("what is kept was held to its branch's limits, not the recipe's")
     if kept is not None and not _is_deployable(kept):
         said.append("a server runs it with torch and rankserve beside it")
         if measured.deployable is not None:

@@ -94,15 +94,65 @@ class Recipe:
 
 def built_in_recipes() -> dict[str, Path]:
     """Return the recipes that come with rankserve, by name."""
-    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def load_recipe(spec: str) -> Recipe:
     """Load a built-in recipe by its name, or any by its path.
 
+    What a recipe with a ``base`` says stands in place of what that one says, a value at a time;
+    its branches come after that one's.
+
     Raises:
         UserError: There is no such recipe, it is no TOML, or it names an unknown stage or option.
     """
+    path, data = _read(spec)
+    try:
+        return _parse(path.stem, data)
+    except UserError as error:
+        raise UserError(f"recipe {path}: {error}") from error
+
+
+def _read(spec: str, above: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a recipe, by its name or path, and what TOML gives of it and its base.
+
+    Args:
+        spec: As `load_recipe` takes it.
+        above: The recipes that have it as their base.
+    """
+    path = _path(spec)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {path}: not valid TOML: {error}") from error
+    base = data.pop("base", None)
+    if base is None:
+        return path, data
+    if not isinstance(base, str):
+        raise UserError(f"recipe {path}: base is {base!r}; expected a recipe's name or path")
+    if path.resolve() in above:
+        raise UserError(f"recipe {path}: it is its own base")
+    return path, _merged(_read(base, (*above, path.resolve()))[1], data)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return one recipe's data with another's over it; branches of both."""
+    merged = dict(base)
+    for name, value in own.items():
+        there = base.get(name)
+        if isinstance(value, dict) and isinstance(there, dict):
+            merged[name] = _merged(there, value)
+        elif name == "branches" and isinstance(value, list) and isinstance(there, list):
+            merged[name] = there + value
+        else:
+            merged[name] = value
+    return merged
+
+
+def _path(spec: str) -> Path:
+    """Return the file of a recipe by its name or path."""
     path = Path(spec)
     if path.suffix != ".toml":
         known = built_in_recipes()
@@ -112,23 +162,20 @@ def load_recipe(spec: str) -> Recipe:
                 f"{nearest(spec, known)}"
             )
         path = known[spec]
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {path}: not valid TOML: {error}") from error
-    try:
-        return _parse(path.stem, data)
-    except UserError as error:
-        raise UserError(f"recipe {path}: {error}") from error
+    return path
 
 
 def _parse(name: str, data: dict[str, Any]) -> Recipe:
-    only(data, ("branches", "description", "gates", "measure", "measured_at", "stages"), "a recipe")
+    only(
+        data,
+        ("base", "branches", "description", "gates", "measure", "measured_at", "stages"),
+        "a recipe",
+    )
     uses = () if "branches" in data and "stages" not in data else _uses(data.get("stages"), "torch")
     reached = uses[-1].stage.produces if uses else "torch"
-    branches = parse_branches(data.get("branches"), lambda stages: _uses(stages, reached))
+    branches = parse_branches(
+        data.get("branches"), lambda stages: _uses(stages, reached), _branch_limits
+    )
     measure = MeasureOptions.from_json(data.get("measure", {}))
     names = [each.name for each in branches]
     for rival in measure.rivals:
@@ -143,6 +190,17 @@ def _parse(name: str, data: dict[str, Any]) -> Recipe:
         branches=branches,
         measure=measure,
     )
+
+
+def _branch_limits(value: Any) -> GateLimits:
+    """Read what a branch is held to: a recipe whose gates they are, or a table of its own."""
+    if not isinstance(value, str):
+        return gate_limits(value)
+    path, data = _read(value)
+    try:
+        return gate_limits(data.get("gates", {}))
+    except UserError as error:
+        raise UserError(f"recipe {path}: {error}") from error
 
 
 def _uses(stages: Any, current: str) -> tuple[StageUse, ...]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from optimize.branches import MeasureOptions
+    from optimize.gate_limits import GateLimits
     from optimize.recipe import Recipe, StageUse
     from optimize.warm import Warm
 
@@ -104,34 +105,51 @@ class Steps:
         self._captured: Artifact | None = None
         self._gates_code = _code_of(*_GATES)
         self.results: list[StageResult] = []
-        # Branches begin alike: what was done, or could not be done, is not tried again.
-        self._ended: dict[Path, StageResult | UserError] = {}
+        # Branches begin alike: what was done by some limits, or could not be done, is not tried
+        # again.
+        self._ended: dict[tuple[Path, str], StageResult | UserError] = {}
 
     def capture(self, ranker: str) -> StageResult:
         """Load and export the ranker in a child; it alone knows whether its content is known."""
         started = self._begin(CAPTURE)
         existing = set(self._store.glob(f"{CAPTURE}-*"))
-        candidates = ",".join(str(each) for each in self._recipe.parity.candidates)
+        # A dict keeps the recipe's order: probes are drawn in it.
+        asked = dict.fromkeys(self._recipe.parity.candidates)
+        for each in self._recipe.branches:
+            asked |= dict.fromkeys(each.gates.parity.candidates if each.gates else ())
+        candidates = ",".join(map(str, asked))
         arguments = ["capture", ranker, "--store", str(self._store), "--candidates", candidates]
         made = Path(self._child(CAPTURE, arguments)["artifact"])
         self._captured = open_artifact(made)
-        result = self._judge(CAPTURE, self._captured, started, cached=made in existing)
+        result = self._judge(
+            CAPTURE, self._captured, started, self._recipe.gates, cached=made in existing
+        )
         self.results.append(result)
         return result
 
-    def stage(self, use: StageUse, source: Artifact) -> StageResult:
-        """Run one stage in a child, unless its result is there, and weigh it if it is to pay."""
+    def stage(
+        self, use: StageUse, source: Artifact, gates: GateLimits | None = None
+    ) -> StageResult:
+        """Run one stage in a child, unless its result is there, and weigh it if it is to pay.
+
+        Args:
+            use: The stage.
+            source: What it reads.
+            gates: What the result is held to; by default the recipe's limits.
+        """
+        gates = gates or self._recipe.gates
         data = self._captured if needs_data(use.stage) else None
         folder = stage_folder(use.name, use.stage, source, self._store, data=data)
-        if folder not in self._ended:
+        asked = (folder, json.dumps(gates.to_json()))
+        if asked not in self._ended:
             try:
-                made = self._run_stage(use, source, folder, data)
+                made = self._run_stage(use, source, folder, data, gates)
                 weighed = made if use.keep == "always" else self._weigh(use, made, source)
                 self.results.append(weighed)
-                self._ended[folder] = weighed
+                self._ended[asked] = weighed
             except UserError as error:
-                self._ended[folder] = error
-        ended = self._ended[folder]
+                self._ended[asked] = error
+        ended = self._ended[asked]
         if isinstance(ended, UserError):
             raise ended
         return ended
@@ -163,7 +181,12 @@ class Steps:
         return open_artifact(folder)
 
     def _run_stage(
-        self, use: StageUse, source: Artifact, folder: Path, data: Artifact | None
+        self,
+        use: StageUse,
+        source: Artifact,
+        folder: Path,
+        data: Artifact | None,
+        gates: GateLimits,
     ) -> StageResult:
         started = self._begin(use.name)
         made = self._open_cached(folder)
@@ -174,7 +197,7 @@ class Steps:
             given = [] if data is None else ["--data", str(data.folder)]
             self._child(use.name, [*arguments, *given, "--options", options], reads=source)
             made = open_artifact(folder)
-        return self._judge(use.name, made, started, cached=cached)
+        return self._judge(use.name, made, started, gates, cached=cached)
 
     def _weigh(self, use: StageUse, made: StageResult, source: Artifact) -> StageResult:
         """Say whether a stage that need not be kept is dropped, and what it gained."""
@@ -204,7 +227,9 @@ class Steps:
             write_atomically(kept, json.dumps(self._child("gain", arguments), indent=1) + "\n")
         return Gain.from_json(json.loads(kept.read_bytes()))
 
-    def _judge(self, name: str, made: Artifact, started: float, *, cached: bool) -> StageResult:
+    def _judge(
+        self, name: str, made: Artifact, started: float, gates: GateLimits, *, cached: bool
+    ) -> StageResult:
         """Put the artifact in place with the gates' verdicts, asking them only once."""
         if self._captured is None:
             raise AssertionError("capture comes first")
@@ -212,7 +237,7 @@ class Steps:
             {
                 "artifact": made.key,
                 "captured": self._captured.key,
-                "gates": self._recipe.gates_json(),
+                "gates": gates.to_json(),
                 "code": self._gates_code,
             }
             | ({} if self._runs_on(made) == "cpu" else {"device": self._runs_on(made)})
@@ -220,7 +245,7 @@ class Steps:
         folder = self._out / "artifacts" / f"{self._number}-{name}-{key[:8]}"
         judged = self._open_cached(folder)
         if judged is None:
-            verdicts = self._ask_gates(name, made)
+            verdicts = self._ask_gates(name, made, gates)
             with new_folder(folder) as aside:
                 artifacts.seal_with_verdicts(made, verdicts, aside)
             judged = open_artifact(folder)
@@ -229,10 +254,10 @@ class Steps:
         self._observer.finished(result)
         return result
 
-    def _ask_gates(self, name: str, made: Artifact) -> tuple[Verdict, ...]:
+    def _ask_gates(self, name: str, made: Artifact, gates: GateLimits) -> tuple[Verdict, ...]:
         if self._captured is None:
             raise AssertionError("capture comes first")
-        limits = json.dumps(self._recipe.gates_json())
+        limits = json.dumps(gates.to_json())
         arguments = ["gate", str(made.folder), "--against", str(self._captured.folder)]
         arguments += self._on_device()
         said = self._child(f"{name}-gate", [*arguments, "--limits", limits], reads=made)

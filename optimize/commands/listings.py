@@ -61,6 +61,9 @@ def recipes(as_json: bool) -> None:
                 "stages": [use.name for use in each.stages],
                 "branches": {one.name: [use.name for use in one.stages] for one in each.branches},
                 "gates": each.gates_json(),
+                "gates_of_branches": {
+                    one.name: one.gates.to_json() for one in each.branches if one.gates is not None
+                },
             }
             for each in loaded
         ]
@@ -71,4 +74,5 @@ def recipes(as_json: bool) -> None:
         if each.stages:
             click.echo(f"    {' → '.join(use.name for use in each.stages)}")
         for one in each.branches:
-            click.echo(f"    {one.name}: {' → '.join(use.name for use in one.stages)}")
+            own = " (gates of its own)" if one.gates is not None else ""
+            click.echo(f"    {one.name}: {' → '.join(use.name for use in one.stages)}{own}")

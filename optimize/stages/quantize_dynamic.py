@@ -32,6 +32,7 @@ class QuantizeDynamic:
     code: ClassVar[tuple[str, ...]] = ("int8/*.py",)
     keep: ClassVar[str] = "if_better"
     made_for_cpu: ClassVar[bool] = True
+    idle_ends_branch: ClassVar[bool] = True
 
     exclude: str = field(
         default="", metadata={"help": "layers or weights to leave: names or patterns, by commas"}

@@ -48,6 +48,7 @@ class QuantizeStatic:
     keep: ClassVar[str] = "if_better"
     needs_data: ClassVar[bool] = True
     made_for_cpu: ClassVar[bool] = True
+    idle_ends_branch: ClassVar[bool] = True
 
     ranges: Literal["minmax", "mse", "percentile", "entropy"] = field(
         default="minmax", metadata={"help": "how ranges are made of activations"}

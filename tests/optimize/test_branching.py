@@ -29,7 +29,7 @@ class Steps:
     def __init__(self, made):
         self.made, self.asked = made, []
 
-    def stage(self, use, source):
+    def stage(self, use, source, gates=None):
         self.asked.append(use.name)
         found = self.made[use.name]
         if isinstance(found, UserError):
@@ -142,6 +142,21 @@ def test_what_cannot_be_deployed_is_refused_with_the_best_that_can(onnx_artifact
     assert str(caught.value).endswith(f"can be deployed is {tmp_path / 'slow'}")
 
 
+def test_a_branch_is_held_to_the_gates_of_the_recipe_that_it_names(tmp_path):
+    stages = 'stages = [{ use = "export_onnx" }]'
+    (tmp_path / "mine.toml").write_text(
+        f'[[branches]]\nname = "a"\n{stages}\n'
+        f'[[branches]]\nname = "b"\ngates = "cpu-fast"\n{stages}\n'
+        f'[[branches]]\nname = "c"\ngates = {{ parity = {{ max_abs = 0.5 }} }}\n{stages}\n'
+        "[gates.parity]\nmax_abs = 1e-4\n"
+    )
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    first, second, third = (each.gates for each in recipe.branches)
+    assert (first, recipe.parity.max_abs) == (None, 1e-4)
+    assert second == load_recipe("cpu-fast").gates
+    assert third.parity.max_abs == 0.5
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -149,6 +164,9 @@ def test_what_cannot_be_deployed_is_refused_with_the_best_that_can(onnx_artifact
         ('name = "a"', "branch 'a': it needs at least one"),
         ('name = "a"\nstages = [{ use = "optimize_onnx" }]', "what comes to it is torch"),
         ('name = "a"\nstags = 1', "branch 'a': it has no 'stags'; did you mean 'stages'"),
+        ('name = "a"\ngates = "cpu-fats"\nstages = []', "mean 'cpu-fast'"),
+        ('name = "a"\ngates = { parity = { max_ab = 1 } }\nstages = []', "mean 'max_abs'"),
+        ('name = "a"\ngates = 1\nstages = []', "'gates' is a table"),
         ('name = "a"\nlayout = "user_one"\nstages = []', "did you mean 'user_once'"),
         ('name = "a"\nstages = [{ use = "export_onnx" }]\n[measure]\nsecond = 1', "mean 'seconds'"),
         (

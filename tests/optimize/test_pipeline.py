@@ -33,6 +33,15 @@ stages = [{ use = "compile_inductor" }]
 [[branches]]
 name = "bf16"
 stages = [{ use = "export_onnx" }, { use = "export_openvino", precision = "bf16" }]
+[[branches]]
+name = "int8"
+stages = [{ use = "quantize_tables", min_rows = 1 }, { use = "export_onnx" }]
+[[branches]]
+name = "int8, by limits of its own"
+stages = [{ use = "quantize_tables", min_rows = 1 }, { use = "export_onnx" }]
+[branches.gates]
+parity = { max_abs = 0.5, mean_abs = 0.5, candidates = [1, 37] }
+quality = { auc = 1, gauc = 1, ndcg_at_10 = 1, logloss = 1, calibration_error = 1 }
 [measure]
 requests = 400
 seconds = 3
@@ -131,9 +140,21 @@ def test_branches_end_alone_and_the_best_of_those_that_passed_is_kept(tmp_path, 
     assert "needs a C++ compiler" in ends["no compiler"][1]
     # On a CPU without bf16 it cannot even be opened.
     assert ends["bf16"][0] in {"failed its gate", "failed"}
-    assert [each["stage"] for each in run["stages"]].count("export_onnx") == 1
+    # The same tables by both limits, rounded once.
+    assert ends["int8"][0] == "failed its gate"
+    assert "quantize_tables: parity: " in ends["int8"][1]
+    own = "int8, by limits of its own"
+    assert "p50" in ends[own][1]
+    assert [each["stage"] for each in run["stages"]].count("export_onnx") == 2
+    held = [
+        each["verdicts"][0]["numbers"]["max_abs_limit"]
+        for each in run["stages"]
+        if each["stage"] == "quantize_tables"
+    ]
+    assert held == [1e-5, 0.5]
+    assert len([*(tmp_path / "run" / ".cache").glob("quantize_tables-*")]) == 1
     measured = json.loads((tmp_path / "run" / "measurements.json").read_text())["measurements"]
-    assert [each["target"]["name"] for each in measured] == ["onnx", "again", "torch eager"]
+    assert [each["target"]["name"] for each in measured] == ["onnx", "again", own, "torch eager"]
     kept = open_artifact(tmp_path / "run" / run["chosen"])
     assert kept.passed
     assert [note.split(": ")[1:3] for note in kept.manifest.notes] == [

@@ -1,6 +1,7 @@
 """Recipes: TOML in, stages and limits out, or one line that says what is wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +68,9 @@ def test_what_changes_scores_is_kept_only_if_better_unless_a_recipe_says_so(tmp_
         (ONE_STAGE + "[gates.slices]\nalso = 'x'\n", "expected a list of slices"),
         (ONE_STAGE + "[gates.slices]\nusual = 1\n", "usual is 1; expected true or false"),
         ("colour = 3\n" + ONE_STAGE, "a recipe has no 'colour'"),
+        ("base = 3\n" + ONE_STAGE, "base is 3; expected a recipe's name or path"),
+        ('base = "cpu-fp23"\n', "did you mean 'cpu-fp32'"),
+        ('base = "auto"\n[[branches]]\nname = "onnx"\n', "a name of its own, not 'onnx'"),
         (
             (
                 '[[branches]]\nname = "a"\nstages = [{ use = "export_onnx" }]\n'
@@ -96,6 +100,38 @@ def test_limits_come_back_from_json_as_they_were(tmp_path):
     assert gate_limits(json.loads(json.dumps(recipe.gates_json()))) == recipe.gates
     assert recipe.quality.by_metric["ndcg_at_5"] == 0.1
     assert recipe.gates.ranking.overlap is None
+
+
+def test_a_recipe_says_what_is_different_from_its_base(tmp_path):
+    recipe = load(
+        tmp_path,
+        'base = "auto-fp32"\n'
+        '[[branches]]\nname = "mine"\nstages = [{ use = "export_onnx" }]\n'
+        "[measure]\ndeployable_only = true\n"
+        "[gates.quality]\nauc = 0.5\n",
+    )
+    base = load_recipe("auto-fp32")
+    assert (recipe.name, recipe.description) == ("mine", base.description)
+    assert [each.name for each in recipe.branches] == [*(x.name for x in base.branches), "mine"]
+    assert recipe.measure == replace(base.measure, deployable_only=True)
+    assert recipe.gates == replace(base.gates, quality=replace(base.quality, auc=0.5))
+
+
+def test_bases_that_go_in_a_circle_are_said(tmp_path):
+    for name, base in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.toml").write_text(f"base = '{tmp_path / base}.toml'\n{ONE_STAGE}")
+    with pytest.raises(UserError, match=r"one\.toml: it is its own base"):
+        load_recipe(str(tmp_path / "one.toml"))
+
+
+def test_auto_adds_int8_within_the_limits_of_cpu_fast():
+    auto, rounding = load_recipe("auto"), load_recipe("auto-fp32")
+    assert auto.branches[: len(rounding.branches)] == rounding.branches
+    assert (auto.gates, auto.measure) == (rounding.gates, rounding.measure)
+    assert all(each.gates is None for each in rounding.branches)
+    for each in auto.branches[len(rounding.branches) :]:
+        assert each.gates == load_recipe("cpu-fast").gates
+        assert {"quantize_dynamic", "quantize_static"} & {use.name for use in each.stages}
 
 
 def test_an_unknown_recipe_names_the_nearest():
