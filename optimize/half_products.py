@@ -79,20 +79,11 @@ def narrowed_program(
     """
     if precision == "fp32":
         return program
-    from optimize.flat_graph import FlatGraph
-    from optimize.samples import sample_requests
-    from optimize.tables.program import program_of
+    from optimize.tables.program import open_graph, program_of
 
-    module = program.module(check_guards=False)
-    narrow_products(module, precision)
-    module.graph.set_codegen(torch.fx.graph.CodeGen())
-    users = frozenset(each.name for each in manifest.signature.user)
-
-    def sample(rows: int) -> Any:
-        columns = manifest.columns_of(sample_requests(manifest.signature, [1] * rows))
-        return {name: torch.from_numpy(columns[name]) for name in manifest.inputs}
-
-    return program_of(FlatGraph(module, manifest.inputs, users, sample), manifest)
+    graph = open_graph(program, manifest)
+    narrow_products(graph.module, precision)
+    return program_of(graph, manifest)
 
 
 class _Narrowing:

@@ -25,6 +25,7 @@ ROWS = {
 }
 SIZES = {"history_transformer": {"layers": 1}}
 STEPS = {
+    "wide_deep": {"batch_rows": 512, "table_learning_rate": 0.2},
     "history_transformer": {"learning_rate": 0.008, "table_learning_rate": 0.3},
 }
 # Of the held-out requests: gates and the comparison of scores need no more.

@@ -13,6 +13,7 @@ import bench.environment
 from optimize.artifact import seal
 from optimize.build import run_stage
 from optimize.int8.calibration import calibration_inputs
+from optimize.int8.form import form_here
 from optimize.requirements import check_artifact
 from optimize.runtimes import open_predictor
 from optimize.samples import sample_requests
@@ -69,20 +70,20 @@ def constants_of(artifact):
 STAGES = ["quantize_dynamic", "quantize_static"]
 
 
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("layout", ["flat", "user_once"])
+def test_scores_stay_close_for_one_and_for_several_requests(stage, layout, request, tmp_path):
+    artifact = request.getfixturevalue(layout)
+    # In the form of the CPU that multiplies: sums in another's would overflow.
+    made = quantize(stage, artifact, tmp_path / "made")
+    assert made.manifest.layout == layout
+    assert made.manifest.precision == "int8"
+    difference = np.abs(scores(made) - scores(artifact)).max()
+    assert 0 < difference < (0.04 if form_here().seven_bits else 0.02)
+
+
 @pytest.mark.usefixtures("cpu")
 class TestBoth:
-    @pytest.mark.parametrize("stage", STAGES)
-    @pytest.mark.parametrize("layout", ["flat", "user_once"])
-    def test_scores_stay_close_for_one_and_for_several_requests(
-        self, stage, layout, request, tmp_path
-    ):
-        artifact = request.getfixturevalue(layout)
-        made = quantize(stage, artifact, tmp_path / "made")
-        assert made.manifest.layout == layout
-        assert made.manifest.precision == "int8"
-        difference = np.abs(scores(made) - scores(artifact)).max()
-        assert 0 < difference < 0.02
-
     @pytest.mark.parametrize("stage", STAGES)
     def test_dense_layers_become_int8_and_tables_the_last_and_attention_stay(
         self, stage, flat, tmp_path

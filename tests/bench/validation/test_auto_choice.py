@@ -49,6 +49,8 @@ def test_flat_branches_are_those_that_repeat_the_user():
         "onnx on the gpu",
         "onnx with tensorrt",
         "cuda graphs, fused lookups",
+        "onnx, dynamic int8",
+        "onnx, static int8",
     ]
     assert flat.measure == recipe.measure
     assert flat.gates == recipe.gates
