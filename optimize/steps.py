@@ -105,9 +105,10 @@ class Steps:
         self._captured: Artifact | None = None
         self._gates_code = _code_of(*_GATES)
         self.results: list[StageResult] = []
-        # Branches begin alike: what was done by some limits, or could not be done, is not tried
-        # again.
-        self._ended: dict[tuple[Path, str], StageResult | UserError] = {}
+        # Branches begin alike: what was done and judged by some limits is there for the others that
+        # have them, and what could not be done is not tried again by any.
+        self._judged: dict[tuple[Path, str], StageResult] = {}
+        self._failed: dict[Path, UserError] = {}
 
     def capture(self, ranker: str) -> StageResult:
         """Load and export the ranker in a child; it alone knows whether its content is known."""
@@ -140,19 +141,19 @@ class Steps:
         gates = gates or self._recipe.gates
         data = self._captured if needs_data(use.stage) else None
         folder = stage_folder(use.name, use.stage, source, self._store, data=data)
+        if folder in self._failed:
+            raise self._failed[folder]
         asked = (folder, json.dumps(gates.to_json()))
-        if asked not in self._ended:
+        if asked not in self._judged:
             try:
                 made = self._run_stage(use, source, folder, data, gates)
                 weighed = made if use.keep == "always" else self._weigh(use, made, source)
-                self.results.append(weighed)
-                self._ended[asked] = weighed
             except UserError as error:
-                self._ended[asked] = error
-        ended = self._ended[asked]
-        if isinstance(ended, UserError):
-            raise ended
-        return ended
+                self._failed[folder] = error
+                raise
+            self.results.append(weighed)
+            self._judged[asked] = weighed
+        return self._judged[asked]
 
     def measure(self, measured: Mapping[str, Artifact], options: MeasureOptions) -> Measured:
         """Measure artifacts in a child, unless the same were measured on this machine before."""
