@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from optimize.gpu_graphs import GPU, GRAPHS, gpu_architecture
+from optimize.gpu_graphs import GPU, GRAPHS, gpu_architecture, precision_in
 from optimize.instruction_sets import ISA, instruction_sets
 from rankers.errors import UserError, in_one_line
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from optimize.artifact import Artifact, Manifest
+    from optimize.half_products import Precision
 
 MODEL = "model.aoti.pt2"
 # -march=native would use instructions that nobody wrote down. A level of the x86-64 psABI is the
@@ -24,6 +25,8 @@ _LEVELS = (
     ("x86-64-v4", ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl")),
     ("x86-64-v3", ("avx2", "fma", "f16c")),
 )
+# What tells an x86 CPU that multiplies bfloat16 by itself; those with amx_bf16 have it too.
+_BF16 = "avx512_bf16"
 # Compiler flags of the vector code that Inductor writes, where /proc/cpuinfo's names differ.
 _FLAG_NAMES = {
     "avx512vnni": "avx512_vnni",
@@ -45,6 +48,8 @@ class CompileInductor:
     embedding bags, short rows are added one by one, biases by loops, fixed picks are copies of
     runs. Its products are MKL's or OpenBLAS's, which take any number of candidates alike.
     Inductor's own choice, oneDNN with packed weights, makes a kernel for each number and layer.
+    With ``precision = "bf16"`` they are oneDNN's in bfloat16, with sums in float32, on a CPU that
+    multiplies so by itself; a kernel is made for each number there too.
 
     After `cuda_graphs` its buckets stay: one library for any number of rows runs in each of them,
     in static buffers, with one copy there and one back, as a CUDA graph where the device is
@@ -70,6 +75,10 @@ class CompileInductor:
         default="cpu", metadata={"help": "what the code is for; cuda: the GPU at hand"}
     )
 
+    precision: Literal["fp32", "bf16"] = field(
+        default="fp32",
+        metadata={"help": "on cpu: what matrix products are computed in: fp32 or bf16"},
+    )
     freezing: bool = field(
         default=True, metadata={"help": "on cpu: weights are constants of the code"}
     )
@@ -102,12 +111,27 @@ class CompileInductor:
 
         return ("cuda",) if self.device == "cuda" else DEVICES
 
+    def unmet(self) -> str | None:
+        """Say that this CPU has no products in the precision; None if it has."""
+        if self.precision == "fp32" or _BF16 in instruction_sets():
+            return None
+        return f"products in bf16 need a CPU with {_BF16}, which this one lacks"
+
     def run(self, artifact: Artifact, folder: Path) -> Manifest:
         """Compile; see `optimize.stages.Stage.run`."""
         from optimize.devices import require_device
 
         require_device(self.device)
-        program, notes = program_for(artifact, self.device, rewrite=self.rewrite)
+        if self.precision != "fp32" and self.device == "cuda":
+            raise UserError(
+                "compile_inductor has a precision for cpu alone; for cuda say it to cuda_graphs"
+            )
+        unmet = self.unmet()
+        if unmet:
+            raise UserError(unmet)
+        program, notes = program_for(
+            artifact, self.device, rewrite=self.rewrite, precision=self.precision
+        )
         requires = compile_program(
             program,
             folder / MODEL,
@@ -120,10 +144,15 @@ class CompileInductor:
         settings = {key: manifest.settings[key] for key in (GRAPHS,) if key in manifest.settings}
         if self.device == "cuda":
             settings["device"] = "cuda"
+        precision = manifest.precision
+        if self.precision != "fp32":
+            precision = precision_in(precision, self.precision)
+            requires[ISA] = " ".join(sorted({*requires[ISA].split(), _BF16}))
         return replace(
             manifest,
             format="inductor",
             model=MODEL,
+            precision=precision,
             requires=manifest.requires | requires,
             settings=settings,
             notes=(*manifest.notes, *(f"compile_inductor: {each}" for each in notes)),
@@ -174,7 +203,7 @@ def compile_program(
 
 
 def program_for(
-    artifact: Artifact, device: str, *, rewrite: bool = True
+    artifact: Artifact, device: str, *, rewrite: bool = True, precision: Precision = "fp32"
 ) -> tuple[ExportedProgram, list[str]]:
     """Return what is compiled of an artifact, on a device, and a line for each thing rewritten.
 
@@ -182,6 +211,7 @@ def program_for(
         artifact: Of the format ``torch``.
         device: ``cpu`` or ``cuda``.
         rewrite: Whether the program for a CPU is put into words that Inductor is faster with.
+        precision: Of its products, unless `cuda_graphs` said one.
     """
     from optimize.fake_quantization.translating import in_plain_torch
     from optimize.for_inductor import rewrite_for_cpu
@@ -195,8 +225,8 @@ def program_for(
     done: list[str] = []
     if manifest.layout == "flat" and not here:
         program, done = rewrite_lookups(program, manifest.signature, join=False)
-    precision: Any = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
-    program = narrowed_program(program, manifest, precision)
+    said: Any = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
+    program = narrowed_program(program, manifest, precision if said == "fp32" else said)
     if here:
         program, done = rewrite_for_cpu(program, manifest)
     return program_on(in_plain_torch(program), device), done

@@ -124,14 +124,15 @@ def test_bases_that_go_in_a_circle_are_said(tmp_path):
         load_recipe(str(tmp_path / "one.toml"))
 
 
-def test_auto_adds_int8_within_the_limits_of_cpu_fast():
+def test_auto_adds_int8_and_bf16_within_the_limits_of_cpu_fast():
     auto, rounding = load_recipe("auto"), load_recipe("auto-fp32")
     assert auto.branches[: len(rounding.branches)] == rounding.branches
     assert (auto.gates, auto.measure) == (rounding.gates, rounding.measure)
     assert all(each.gates is None for each in rounding.branches)
     for each in auto.branches[len(rounding.branches) :]:
         assert each.gates == load_recipe("cpu-fast").gates
-        assert {"quantize_dynamic", "quantize_static"} & {use.name for use in each.stages}
+        kinds = {getattr(use.stage, "precision", use.name) for use in each.stages}
+        assert {"quantize_dynamic", "quantize_static", "bf16"} & kinds
 
 
 def test_an_unknown_recipe_names_the_nearest():

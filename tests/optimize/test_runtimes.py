@@ -1,5 +1,6 @@
 """Every runtime scores as the original does, at any size, and opens nothing of another CPU."""
 
+import re
 import shutil
 from dataclasses import replace
 from importlib import metadata
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+import bench.environment
 from optimize.artifact import Artifact, open_artifact
 from optimize.build import run_stage
 from optimize.capture import capture
+from optimize.devices import unmet_device
 from optimize.gates import judge
 from optimize.recipe import ParityLimits, QualityLimits
 from optimize.runtimes import RUNTIMES, default_threads, open_predictor, physical_cores
 from optimize.samples import sample_requests
+from optimize.stages import make_stage
 from rankers.errors import UserError
 
 # The stages from a torch program to each format.
@@ -120,16 +124,41 @@ def test_a_missing_library_is_one_line_that_says_how_to_install_it(programs, sto
 class TestInductor:
     def test_the_manifest_names_the_instruction_sets_that_the_code_may_use(self, programs, store):
         made = convert(programs["user_once"], WAYS["inductor"], store)
-        from bench.environment import environment
-
         needed = made.manifest.requires["isa"].split()
         assert needed
-        assert set(needed) <= set(environment().isa)
+        assert set(needed) <= set(bench.environment.environment().isa)
 
     def test_products_take_any_number_of_rows_without_new_kernels(self, programs, store):
         code = convert(programs["user_once"], WAYS["inductor"], store).model_path.read_bytes()
         assert b"aoti_torch_cpu_mm_out" in code
         assert b"linear_pointwise" not in code  # oneDNN's, with packed weights
+
+    def test_products_in_bf16_are_for_cpus_that_have_them(self, programs, store, monkeypatch):
+        here = bench.environment.environment()
+        others = tuple(each for each in here.isa if each != "avx512_bf16")
+
+        def have(*isa):
+            changed = replace(here, isa=isa)
+            monkeypatch.setattr(bench.environment, "environment", lambda: changed)
+
+        have(*others)
+        said = "^products in bf16 need a CPU with avx512_bf16, which this one lacks$"
+        half = {"precision": "bf16"}
+        assert re.match(said, unmet_device([make_stage("compile_inductor", half)], "cpu"))
+        with pytest.raises(UserError, match=said):
+            run_stage("compile_inductor", half, programs["user_once"], store)
+
+        have(*others, "avx512_bf16")  # any other computes the same, and takes longer
+        made = run_stage("compile_inductor", half, programs["user_once"], store)
+        assert made.manifest.precision == "bf16"
+        assert "avx512_bf16" in made.manifest.requires["isa"].split()
+        columns = made.manifest.columns_of(sample_requests(made.manifest.signature, (30, 1)))
+        exact = open_predictor(programs["user_once"])(columns)
+        assert 0 < np.abs(open_predictor(made)(columns) - exact).max() < 0.01
+
+        have(*others)
+        with pytest.raises(UserError, match="made for a CPU with avx512_bf16, which this one"):
+            open_predictor(made)
 
     def test_code_of_another_release_of_torch_is_not_loaded(self, programs, store):
         made = convert(programs["user_once"], WAYS["inductor"], store)

@@ -51,6 +51,7 @@ def test_flat_branches_are_those_that_repeat_the_user():
         "cuda graphs, fused lookups",
         "onnx, dynamic int8",
         "onnx, static int8",
+        "inductor, bf16",
     ]
     assert flat.measure == recipe.measure
     assert flat.gates == recipe.gates
