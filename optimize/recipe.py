@@ -101,7 +101,7 @@ def load_recipe(spec: str) -> Recipe:
     """Load a built-in recipe by its name, or any by its path.
 
     What a recipe with a ``base`` says stands in place of what that one says, a value at a time;
-    its branches come after that one's.
+    its branches come after that one's. Paths in a recipe are from its folder.
 
     Raises:
         UserError: There is no such recipe, it is no TOML, or it names an unknown stage or option.
@@ -127,6 +127,7 @@ def _read(spec: str, above: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]
         raise UserError(f"recipe {path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {path}: not valid TOML: {error}") from error
+    _place_gates(data, path.parent)
     base = data.pop("base", None)
     if base is None:
         return path, data
@@ -134,7 +135,21 @@ def _read(spec: str, above: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]
         raise UserError(f"recipe {path}: base is {base!r}; expected a recipe's name or path")
     if path.resolve() in above:
         raise UserError(f"recipe {path}: it is its own base")
-    return path, _merged(_read(base, (*above, path.resolve()))[1], data)
+    below = _read(_placed(base, path.parent), (*above, path.resolve()))[1]
+    return path, _merged(below, data)
+
+
+def _place_gates(data: dict[str, Any], folder: Path) -> None:
+    """Let branches name the recipes whose gates they have wherever they are read."""
+    branches = data.get("branches")
+    for each in branches if isinstance(branches, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("gates"), str):
+            each["gates"] = _placed(each["gates"], folder)
+
+
+def _placed(spec: str, folder: Path) -> str:
+    """Return a recipe's name as it is, and its path from ``folder`` as one from here."""
+    return str(folder / spec) if Path(spec).suffix == ".toml" else spec
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

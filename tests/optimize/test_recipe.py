@@ -117,9 +117,19 @@ def test_a_recipe_says_what_is_different_from_its_base(tmp_path):
     assert recipe.gates == replace(base.gates, quality=replace(base.quality, auc=0.5))
 
 
+def test_recipes_that_one_names_lie_beside_it(tmp_path):
+    (tmp_path / "limits.toml").write_text("[gates.parity]\nmax_abs = 0.5\n")
+    (tmp_path / "base.toml").write_text(
+        '[[branches]]\nname = "a"\ngates = "limits.toml"\nstages = [{ use = "export_onnx" }]\n'
+    )
+    (tmp_path / "below").mkdir()
+    recipe = load(tmp_path / "below", 'base = "../base.toml"\n')
+    assert recipe.branches[0].gates.parity.max_abs == 0.5
+
+
 def test_bases_that_go_in_a_circle_are_said(tmp_path):
     for name, base in (("one", "two"), ("two", "one")):
-        (tmp_path / f"{name}.toml").write_text(f"base = '{tmp_path / base}.toml'\n{ONE_STAGE}")
+        (tmp_path / f"{name}.toml").write_text(f"base = '{base}.toml'\n{ONE_STAGE}")
     with pytest.raises(UserError, match=r"one\.toml: it is its own base"):
         load_recipe(str(tmp_path / "one.toml"))
 
