@@ -178,7 +178,8 @@ class TestNothingToFuse:
         made = run("fuse_lookups", source, tmp_path / "fused")
         assert made.key == source.key
         steps = SimpleNamespace(
-            device="cuda", stage=lambda use, given: StageResult(use.name, made, 0.0, cached=False)
+            device="cuda",
+            stage=lambda use, source, gates: StageResult(use.name, made, 0.0, cached=False),
         )
         uses = tuple(StageUse(x, make_stage(x, {})) for x in ("fuse_lookups", "cuda_graphs"))
         chosen = run_branches([Branch("fused", uses)], source, steps, MeasureOptions())
