@@ -11,6 +11,7 @@ from optimize.artifact import Artifact
 from optimize.branches import Branch, MeasureOptions
 from optimize.branching import libraries, run_branches
 from optimize.children import default_limits
+from optimize.gate_limits import GateLimits, ParityLimits
 from optimize.pipeline import run_recipe
 from optimize.recipe import Recipe, StageUse, load_recipe
 from optimize.run import StageResult
@@ -90,6 +91,22 @@ def test_a_rival_is_measured_and_the_best_of_the_others_is_kept(onnx_artifact, c
     assert names == {"graph", "program", "torch eager"}
     refused = measure_artifacts(artifacts, captured, MeasureOptions(**few, rivals=("graph",)))
     assert (refused.kept, refused.deployable) == ("program", None)
+
+
+@pytest.mark.parametrize("own", [None, GateLimits(parity=ParityLimits(max_abs=0.5))])
+def test_what_is_kept_by_limits_of_its_own_says_so(own, onnx_artifact, captured):
+    from optimize.measuring import measure_artifacts
+
+    class Measuring(Steps):
+        def measure(self, artifacts, options):
+            return measure_artifacts(artifacts, captured, options)
+
+    steps = Measuring({"export_onnx": judged(onnx_artifact)})
+    branches = (branch("graph", "export_onnx", gates=own),)
+    few = MeasureOptions(requests=20, seconds=0.1)
+    chosen = run_branches(branches, onnx_artifact, steps, few)
+    assert chosen.branches[0].end == "kept"
+    assert ("held to its branch's limits" in chosen.note) is (own is not None)
 
 
 def test_a_branch_that_would_only_repeat_another_ends_with_the_stages_reason(captured):
