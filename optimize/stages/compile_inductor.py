@@ -122,9 +122,11 @@ class CompileInductor:
         from optimize.devices import require_device
 
         require_device(self.device)
-        if self.precision != "fp32" and self.device == "cuda":
+        graphs = GRAPHS in artifact.manifest.settings
+        if self.precision != "fp32" and (graphs or self.device == "cuda"):
             raise UserError(
-                "compile_inductor has a precision for cpu alone; for cuda say it to cuda_graphs"
+                "compile_inductor has a precision for cpu without buckets alone; else cuda_graphs "
+                "says it"
             )
         unmet = self.unmet()
         if unmet:
@@ -211,7 +213,7 @@ def program_for(
         artifact: Of the format ``torch``.
         device: ``cpu`` or ``cuda``.
         rewrite: Whether the program for a CPU is put into words that Inductor is faster with.
-        precision: Of its products, unless `cuda_graphs` said one.
+        precision: Of its products; with buckets it is what `cuda_graphs` said.
     """
     from optimize.fake_quantization.translating import in_plain_torch
     from optimize.for_inductor import rewrite_for_cpu
@@ -225,8 +227,9 @@ def program_for(
     done: list[str] = []
     if manifest.layout == "flat" and not here:
         program, done = rewrite_lookups(program, manifest.signature, join=False)
-    said: Any = manifest.settings.get(GRAPHS, {}).get("precision", "fp32")
-    program = narrowed_program(program, manifest, precision if said == "fp32" else said)
+    if GRAPHS in manifest.settings:
+        precision = manifest.settings[GRAPHS].get("precision", "fp32")
+    program = narrowed_program(program, manifest, precision)
     if here:
         program, done = rewrite_for_cpu(program, manifest)
     return program_on(in_plain_torch(program), device), done

@@ -16,6 +16,7 @@ from optimize.build import run_stage
 from optimize.capture import capture
 from optimize.devices import unmet_device
 from optimize.gates import judge
+from optimize.gpu_graphs import GRAPHS
 from optimize.recipe import ParityLimits, QualityLimits
 from optimize.runtimes import RUNTIMES, default_threads, open_predictor, physical_cores
 from optimize.samples import sample_requests
@@ -133,7 +134,9 @@ class TestInductor:
         assert b"aoti_torch_cpu_mm_out" in code
         assert b"linear_pointwise" not in code  # oneDNN's, with packed weights
 
-    def test_products_in_bf16_are_for_cpus_that_have_them(self, programs, store, monkeypatch):
+    def test_products_in_bf16_are_for_cpus_that_have_them(
+        self, programs, store, monkeypatch, tmp_path
+    ):
         here = bench.environment.environment()
         others = tuple(each for each in here.isa if each != "avx512_bf16")
 
@@ -149,7 +152,12 @@ class TestInductor:
             run_stage("compile_inductor", half, programs["user_once"], store)
 
         have(*others, "avx512_bf16")  # any other computes the same, and takes longer
-        made = run_stage("compile_inductor", half, programs["user_once"], store)
+        settings = {GRAPHS: {"precision": "fp16"}}
+        source = programs["user_once"]
+        in_buckets = Artifact(source.folder, replace(source.manifest, settings=settings))
+        with pytest.raises(UserError, match="cpu without buckets alone; else cuda_graphs says it"):
+            make_stage("compile_inductor", half).run(in_buckets, tmp_path)
+        made = run_stage("compile_inductor", half, source, store)
         assert made.manifest.precision == "bf16"
         assert "avx512_bf16" in made.manifest.requires["isa"].split()
         columns = made.manifest.columns_of(sample_requests(made.manifest.signature, (30, 1)))
